@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What bindgen reads. */
+#include "blk-filter.h"
+#include "blksnap.h"
