@@ -1,1 +1,29 @@
-fn main() {}
+//! The laboratory of the project: see `cargo klab --help`.
+
+mod build;
+mod cache;
+mod cli;
+mod exec;
+mod fail;
+mod git;
+mod kconfig;
+mod project;
+mod series;
+mod setup;
+mod signals;
+mod ui;
+mod verbs;
+
+use clap::Parser;
+
+fn main() {
+    let cli = cli::Cli::parse();
+    let status = match verbs::start(cli) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("klab: {}", fail::explain(&error));
+            fail::status_of(&error)
+        }
+    };
+    std::process::exit(status);
+}

@@ -1,0 +1,221 @@
+//! Building the kernel for User Mode Linux.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::cache::{Cache, Lock, write_if_changed};
+use crate::exec::{Step, read_optional};
+use crate::fail::{Failure, Kind};
+use crate::kconfig;
+use crate::series::store::Store;
+use crate::series::tree::{self, Base, Tree};
+use crate::setup;
+use crate::setup::ensure::Toolchain;
+use crate::ui::Ui;
+
+/// Start of the names of object folders, which lie inside the tree: so the compiler sees the
+/// same relative paths in every tree, and what one tree compiled is found again for another.
+pub const OBJECTS: &str = "o-";
+
+/// Lines that a whole build prints, for the first progress bar.
+const FIRST_GUESS: u64 = 2600;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Small and fast.
+    Release,
+    /// Lock checking, assertions of the filesystems and of Rust.
+    Debug,
+}
+
+impl Profile {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Debug => "debug",
+        }
+    }
+}
+
+/// What to build.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub profile: Profile,
+    /// Without the series.
+    pub stock: bool,
+    /// Somebody's own kernel repository instead of the cached base.
+    pub kdir: Option<PathBuf>,
+}
+
+/// A kernel that can be booted.
+#[derive(Clone, Debug, Serialize)]
+pub struct Kernel {
+    pub image: PathBuf,
+    pub tree: PathBuf,
+    pub commit: String,
+}
+
+/// Does all set-up and builds; returns at once if nothing changed since the last time.
+pub fn build(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Kernel> {
+    let release = store.base()?;
+    let wanted = plan.kdir.is_none().then_some(release.as_str());
+    let toolchain = setup::ensure::ensure(cache, ui, wanted)?;
+    let source = source(cache, store, plan, ui)?;
+    let objects = source.folder.join(format!("{OBJECTS}{}", plan.profile.name()));
+    let image = objects.join("linux");
+    let kernel = Kernel {
+        image: image.clone(),
+        tree: source.folder.clone(),
+        commit: source.commit.clone(),
+    };
+    let mut fragments = vec!["base"];
+    let configs = store.root().join("tools/klab/config");
+    if !plan.stock && configs.join("series.config").is_file() {
+        fragments.push("series");
+    }
+    if plan.profile == Profile::Debug {
+        fragments.push("debug");
+    }
+    let settings = kconfig::read(&configs, &fragments)?;
+    let stamp = format!(
+        "{} {} {} {}",
+        source.commit,
+        setup::machine::rustc_version()?,
+        toolchain.bindgen.display(),
+        blake3::hash(kconfig::render(&settings).as_bytes()).to_hex()
+    );
+    let stamp_file = objects.join(".klab-built");
+    if image.is_file() && read_optional(&stamp_file)?.as_deref() == Some(stamp.as_str()) {
+        return Ok(kernel);
+    }
+    cache.require_space(3 << 30, "a kernel build")?;
+    if stamp_file.exists() {
+        std::fs::remove_file(&stamp_file)?;
+    }
+    let make = Make { cache, toolchain: &toolchain, folder: &source.folder, objects: &objects };
+    configure(&make, &settings, plan, ui)?;
+    compile(&make, plan, ui)?;
+    anyhow::ensure!(image.is_file(), "make made no {}", image.display());
+    write_if_changed(&stamp_file, stamp.as_bytes())?;
+    Ok(kernel)
+}
+
+struct Source {
+    folder: PathBuf,
+    commit: String,
+    /// Held until the build is over: nobody may change the tree under it.
+    _lock: Lock,
+}
+
+fn source(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Source> {
+    let base = match &plan.kdir {
+        Some(folder) => Base::own(folder)?,
+        None => Base::pristine(cache)?,
+    };
+    if plan.stock && plan.kdir.is_none() {
+        let lock = cache.lock("tree-base", ui)?;
+        return Ok(Source { folder: base.repository, commit: base.commit, _lock: lock });
+    }
+    if plan.stock {
+        // Their checkout is not ours to build in: a worktree with no mail applied.
+        let empty = tempfile::tempdir()?;
+        let bare = Store::at(empty.path());
+        let base = Base { name: format!("{}-stock", base.name), ..base };
+        return Ok(held(tree::ensure(cache, &bare, &base, ui)?));
+    }
+    Ok(held(tree::ensure(cache, store, &base, ui)?))
+}
+
+fn held(tree: Tree) -> Source {
+    Source { folder: tree.folder, commit: tree.commit, _lock: tree.lock }
+}
+
+struct Make<'a> {
+    cache: &'a Cache,
+    toolchain: &'a Toolchain,
+    folder: &'a Path,
+    objects: &'a Path,
+}
+
+impl Make<'_> {
+    fn command(&self) -> Result<Command> {
+        let objects = self.objects.file_name().context("object folders have names")?;
+        let mut command = Command::new("make");
+        command
+            .current_dir(self.folder)
+            .args(["ARCH=um", "CC=ccache gcc", "HOSTCC=ccache gcc"])
+            .arg(format!("O={}", objects.to_string_lossy()))
+            .arg(format!("BINDGEN={}", self.toolchain.bindgen.display()))
+            .env("LIBCLANG_PATH", setup::machine::LIBCLANG)
+            .env("RUST_LIB_SRC", &self.toolchain.rust_library)
+            .env("CCACHE_DIR", self.cache.ccache())
+            .env("CCACHE_MAXSIZE", "6G")
+            .env("CCACHE_NOHASHDIR", "1")
+            .env("CCACHE_SLOPPINESS", "time_macros")
+            .env("KBUILD_BUILD_USER", "klab")
+            .env("KBUILD_BUILD_HOST", "klab")
+            .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 1970")
+            .env("LC_ALL", "C.UTF-8");
+        for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARCH", "CROSS_COMPILE", "LLVM"] {
+            command.env_remove(name);
+        }
+        // cargo's settings for this workspace are not meant for the kernel.
+        for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER"] {
+            command.env_remove(name);
+        }
+        Ok(command)
+    }
+}
+
+fn configure(make: &Make<'_>, settings: &[kconfig::Setting], plan: &Plan, ui: &Ui) -> Result<()> {
+    let wanted = make.objects.join(".klab-wanted");
+    write_if_changed(&wanted, kconfig::render(settings).as_bytes())?;
+    // Whatever no fragment names is off, also in later kernels: nothing is built by default.
+    let mut command = make.command()?;
+    command
+        .arg("allnoconfig")
+        .arg("KCONFIG_CONFIG=.klab-config")
+        .env("KCONFIG_ALLCONFIG", &wanted);
+    Step::new("configuring the kernel", make.cache.log("configure"), Kind::Build)
+        .run(ui, command)?;
+    let config = std::fs::read(make.objects.join(".klab-config"))?;
+    let wrong = kconfig::not_in_effect(settings, &String::from_utf8_lossy(&config));
+    if !wrong.is_empty() {
+        let what = format!("{} settings did not take effect: {}", wrong.len(), wrong.join("; "));
+        if plan.kdir.is_none() {
+            return Err(Failure::new(Kind::Build, what)
+                .hint("see tools/klab/config and the dependencies in the kernel's Kconfig files")
+                .into());
+        }
+        ui.say(format!("warning: {what}"));
+    }
+    // kbuild compares time stamps: an equal configuration must look untouched.
+    write_if_changed(&make.objects.join(".config"), &config)?;
+    Ok(())
+}
+
+fn compile(make: &Make<'_>, plan: &Plan, ui: &Ui) -> Result<()> {
+    let count_file = make.objects.join(".klab-lines");
+    let expected = read_optional(&count_file)?.and_then(|text| text.parse().ok());
+    let jobs = std::thread::available_parallelism()?;
+    let mut command = make.command()?;
+    command.arg(format!("-j{jobs}")).arg("linux");
+    let kind = if plan.stock { "stock" } else { "patched" };
+    let lines = Step::new(
+        format!("building the {kind} kernel ({})", plan.profile.name()),
+        make.cache.log(&format!("build-{kind}-{}", plan.profile.name())),
+        Kind::Build,
+    )
+    .total(Some(expected.unwrap_or(FIRST_GUESS)))
+    .run(ui, command)?;
+    // Later builds are partial: only a larger one says how much a whole one is.
+    if expected.is_none_or(|expected| lines > expected) {
+        write_if_changed(&count_file, lines.to_string().as_bytes())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! The folder where everything that can be made again lives, and the locks on its parts.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::fail::{Failure, Kind};
+use crate::signals::Scratch;
+use crate::ui::{Ui, bytes};
+
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// The cache of this user: `$XDG_CACHE_HOME/klab`, else `~/.cache/klab`.
+    pub fn locate() -> Result<Self> {
+        let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let home = match set("XDG_CACHE_HOME").filter(|path| path.is_absolute()) {
+            Some(path) => path,
+            None => set("HOME")
+                .ok_or_else(|| {
+                    Failure::new(Kind::Usage, "neither XDG_CACHE_HOME nor HOME is set")
+                        .hint("export XDG_CACHE_HOME=/var/cache")
+                })?
+                .join(".cache"),
+        };
+        Ok(Self::at(home.join("klab")))
+    }
+
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The pristine kernel, a git repository.
+    pub fn base(&self) -> PathBuf {
+        self.root.join("base")
+    }
+
+    /// The patched trees, worktrees of a base.
+    pub fn trees(&self) -> PathBuf {
+        self.root.join("trees")
+    }
+
+    pub fn apt(&self) -> PathBuf {
+        self.root.join("apt")
+    }
+
+    pub fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
+    }
+
+    pub fn rust_src(&self) -> PathBuf {
+        self.root.join("rust-src")
+    }
+
+    /// Programs installed by cargo.
+    pub fn tools(&self) -> PathBuf {
+        self.root.join("tools")
+    }
+
+    pub fn ccache(&self) -> PathBuf {
+        self.root.join("ccache")
+    }
+
+    /// Private folders of guests that are running: virtual disks.
+    pub fn running(&self) -> PathBuf {
+        self.root.join("running")
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{name}.log"))
+    }
+
+    /// A scratch path on the same filesystem as `target`, for making it and renaming it into place.
+    pub fn scratch_for(&self, target: &Path) -> Result<Scratch> {
+        let folder = target.parent().unwrap_or(&self.root);
+        make(folder)?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        Ok(Scratch::new(folder.join(format!(".{name}.{}", std::process::id()))))
+    }
+
+    /// Takes the lock of a part; waits for another process that has it, and says so.
+    pub fn lock(&self, part: &str, ui: &Ui) -> Result<Lock> {
+        let folder = self.root.join("locks");
+        make(&folder)?;
+        let path = folder.join(part);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .with_context(|| format!("cannot open the lock {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder)?;
+                ui.say(format!("waiting for process {} to finish with {part}", holder.trim()));
+                file.lock()?;
+            }
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        write!(file, "{}", std::process::id())?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Refuses to start what would fill the disk.
+    pub fn require_space(&self, need: u64, what: &str) -> Result<()> {
+        make(&self.root)?;
+        let free = free_space(&self.root)?;
+        if free < need {
+            return Err(Failure::new(
+                Kind::Requirement,
+                format!(
+                    "{what} needs {} free under {}, there are {}",
+                    bytes(need),
+                    self.root.display(),
+                    bytes(free)
+                ),
+            )
+            .hint("free some, or point XDG_CACHE_HOME at a larger disk: export XDG_CACHE_HOME=DIR")
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// A lock that ends when dropped (or when the process dies, however it dies).
+pub struct Lock {
+    _file: File,
+}
+
+pub fn free_space(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(path)
+        .with_context(|| format!("cannot ask for the free space of {}", path.display()))?;
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
+pub fn make(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create the folder {}", folder.display()))
+}
+
+/// Writes a file whole or not at all; leaves it alone, with its time stamp, if nothing changes.
+pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<bool> {
+    if std::fs::read(path).is_ok_and(|old| old == content) {
+        return Ok(false);
+    }
+    let folder = path.parent().context("a file needs a folder")?;
+    make(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)
+        .with_context(|| format!("cannot write in {}", folder.display()))?;
+    file.write_all(content)?;
+    use std::os::unix::fs::PermissionsExt;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unchanged_file_keeps_its_inode() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        assert!(write_if_changed(&path, b"one").unwrap());
+        let inode = path.metadata().unwrap().ino();
+        assert!(!write_if_changed(&path, b"one").unwrap());
+        assert_eq!(path.metadata().unwrap().ino(), inode);
+        assert!(write_if_changed(&path, b"two").unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"two");
+    }
+
+    #[test]
+    fn a_lock_keeps_others_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().to_owned());
+        let held = cache.lock("part", &Ui::new()).unwrap();
+        let other = File::open(folder.path().join("locks/part")).unwrap();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        drop(held);
+        assert!(other.try_lock().is_ok());
+    }
+
+    #[test]
+    fn too_little_space_is_a_requirement() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().to_owned());
+        let error = cache.require_space(u64::MAX, "everything").unwrap_err();
+        assert_eq!(crate::fail::status_of(&error), 110);
+        cache.require_space(1, "nothing").unwrap();
+    }
+}

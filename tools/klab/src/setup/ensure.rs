@@ -1,0 +1,86 @@
+//! Set-up as a whole: refuse first, then say what will be done, then do it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::{apt, base, bindgen, machine, rust_src};
+use crate::cache::Cache;
+use crate::fail::{Failure, Kind};
+use crate::ui::Ui;
+
+/// What a kernel build needs from us.
+#[derive(Clone, Debug)]
+pub struct Toolchain {
+    pub bindgen: PathBuf,
+    pub rust_library: PathBuf,
+}
+
+/// Gets everything that is missing; `release` is the base kernel, unless the user brings one.
+pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain> {
+    machine::require_x86_64()?;
+    machine::rustc_version()?;
+    machine::require_debian()?;
+    let packages = machine::missing_packages()?;
+    let need_base = release.is_some() && !base::is_there(cache);
+    if packages.is_empty()
+        && !need_base
+        && let (Some(bindgen), Some(rust_library)) =
+            (bindgen::find(cache)?, rust_src::find(cache)?)
+    {
+        return Ok(Toolchain { bindgen, rust_library });
+    }
+    if !packages.is_empty() {
+        machine::require_root("Debian packages have to be installed")?;
+    }
+    if need_base {
+        cache.require_space(12 << 30, "the kernel source with its builds")?;
+    }
+    let _lock = cache.lock("setup", ui)?;
+    announce(cache, ui, &packages, need_base)?;
+    // Looked up before anything is installed, so that a broken configuration stops us early.
+    apt::mirror_of_machine(std::path::Path::new("/etc/apt"))?;
+    if !packages.is_empty() {
+        apt::install(cache, ui, &packages)?;
+    }
+    // Building bindgen is work for the processor; the rest mostly waits for network and disk.
+    std::thread::scope(|scope| {
+        let builder = scope.spawn(|| bindgen::ensure(cache, ui));
+        let fetched = (|| -> Result<PathBuf> {
+            let rust_library = rust_src::ensure(cache, ui)?;
+            if let Some(release) = release {
+                base::ensure(cache, ui, release)?;
+            }
+            Ok(rust_library)
+        })();
+        let bindgen = builder.join().map_err(|_| {
+            Failure::new(Kind::Internal, "the thread that builds bindgen crashed")
+        })??;
+        Ok(Toolchain { bindgen, rust_library: fetched? })
+    })
+}
+
+fn announce(cache: &Cache, ui: &Ui, packages: &[&str], need_base: bool) -> Result<()> {
+    ui.say("klab sets this machine up once:");
+    if !packages.is_empty() {
+        ui.say(format!(
+            "  with apt-get, for the whole machine: {} packages ({})",
+            packages.len(),
+            packages.join(" ")
+        ));
+    }
+    let mut parts = Vec::new();
+    if need_base {
+        parts.push("the kernel source (165 MB to download, 3.5 GB on disk)");
+    }
+    if rust_src::find(cache)?.is_none() {
+        parts.push("the Rust library source (45 MB)");
+    }
+    if bindgen::find(cache)?.is_none() {
+        parts.push("bindgen, built by cargo");
+    }
+    if !parts.is_empty() {
+        ui.say(format!("  into {}: {}", cache.root().display(), parts.join(", ")));
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! From the parsed command line to the work.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use serde_json::json;
+
+use crate::build::{self, Plan};
+use crate::cache::{Cache, make};
+use crate::cli::{BuildArgs, CleanArgs, Cli, SeriesVerb, TreeArgs, Verb};
+use crate::exec::text_of;
+use crate::fail::{Failure, Kind};
+use crate::git::Git;
+use crate::project;
+use crate::series::store::Store;
+use crate::series::{check, import, tree};
+use crate::setup;
+use crate::ui::Ui;
+
+/// Runs one verb; returns the exit status.
+pub fn start(cli: Cli) -> Result<i32> {
+    let level = if cli.verbose { "klab=debug" } else { "klab=warn" };
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("KLAB_LOG").unwrap_or_else(|_| level.into()),
+        )
+        .without_time()
+        .init();
+    crate::signals::install()?;
+    let ui = Ui::new();
+    match cli.verb {
+        Verb::Setup => set_up(&ui),
+        Verb::Doctor { json } => doctor(json),
+        Verb::Tree(args) => show_tree(&args, &ui),
+        Verb::Build(args) => build_kernel(&args, &ui),
+        Verb::Series(verb) => work_on_series(verb, &ui),
+        Verb::Clean(args) => clean(&args, &ui),
+        Verb::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "klab", &mut std::io::stdout());
+            Ok(0)
+        }
+        Verb::Man { folder } => manual(folder.as_deref()),
+    }
+}
+
+fn store() -> Result<Store> {
+    Ok(Store::at(project::root()?))
+}
+
+fn set_up(ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    setup::ensure::ensure(&cache, ui, Some(&store()?.base()?))?;
+    ui.say(format!("everything is there; the cache is {}", cache.root().display()));
+    Ok(0)
+}
+
+fn doctor(json: bool) -> Result<i32> {
+    let findings = setup::doctor::examine(&Cache::locate()?);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        for finding in &findings {
+            let sign = if finding.good { "ok     " } else { "MISSING" };
+            println!("{sign} {}: {}", finding.name, finding.detail);
+            if let Some(mend) = &finding.mend {
+                println!("        mend it with: {mend}");
+            }
+        }
+    }
+    Ok(if findings.iter().all(|finding| finding.good) { 0 } else { Kind::Requirement as i32 })
+}
+
+fn show_tree(args: &TreeArgs, ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    let store = store()?;
+    let base = base(&cache, &store, args.kdir.as_deref(), ui)?;
+    let (folder, commit) = if args.base_dir {
+        (base.repository, base.commit)
+    } else {
+        let tree = tree::ensure(&cache, &store, &base, ui)?;
+        (tree.folder, tree.commit)
+    };
+    if args.json {
+        println!("{}", json!({ "path": folder, "commit": commit }));
+    } else {
+        println!("{}", folder.display());
+    }
+    Ok(0)
+}
+
+/// The base to apply the series to: somebody's own repository, or ours (fetched if need be).
+fn base(cache: &Cache, store: &Store, kdir: Option<&Path>, ui: &Ui) -> Result<tree::Base> {
+    if let Some(folder) = kdir {
+        return tree::Base::own(folder);
+    }
+    if !setup::base::is_there(cache) {
+        setup::ensure::ensure(cache, ui, Some(&store.base()?))?;
+    }
+    tree::Base::pristine(cache)
+}
+
+fn build_kernel(args: &BuildArgs, ui: &Ui) -> Result<i32> {
+    let plan = Plan {
+        profile: args.source.profile,
+        stock: args.source.stock,
+        kdir: args.source.kdir.clone(),
+    };
+    let kernel = build::build(&Cache::locate()?, &store()?, &plan, ui)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&kernel)?);
+    } else {
+        println!("{}", kernel.image.display());
+    }
+    Ok(0)
+}
+
+fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
+    let store = store()?;
+    match verb {
+        SeriesVerb::Import { worktree, base, fold, json } => {
+            let git = Git::at(&worktree);
+            let project = Git::at(store.root());
+            let name = project.text(["config", "user.name"]).unwrap_or_default();
+            let address = project.text(["config", "user.email"]).unwrap_or_default();
+            if name.is_empty() || address.is_empty() {
+                return Err(Failure::new(Kind::Usage, "git does not know who sends the mails")
+                    .hint("git config --global user.name NAME; git config --global user.email MAIL")
+                    .into());
+            }
+            let sender = format!("{name} <{address}>");
+            let options =
+                import::Options { base: &base, head: "HEAD", sender: Some(&sender), fold };
+            let imported = import::import(&store, &git, &options)?;
+            if json {
+                println!("{}", serde_json::to_string(&imported)?);
+                return Ok(0);
+            }
+            for path in &imported.unnamed {
+                ui.say(format!("warning: no mail names the new file {path}"));
+            }
+            println!("{} mails, {} new files", imported.mails, imported.new_files);
+            Ok(0)
+        }
+        SeriesVerb::Check { kdir, json } => {
+            let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
+            let report = check::check(&store, &Git::at(&base.repository), &base.commit)?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&report)?);
+            } else {
+                for problem in &report.problems {
+                    println!("{problem}");
+                }
+                let tree = report.tree.as_deref().unwrap_or("none");
+                println!(
+                    "{} mails, {} new files, tree {tree}, {} problems",
+                    report.mails,
+                    report.new_files,
+                    report.problems.len()
+                );
+            }
+            Ok(if report.problems.is_empty() { 0 } else { Kind::Series as i32 })
+        }
+        SeriesVerb::Format { folder, kdir } => {
+            let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
+            let count = crate::series::format::format(&store, &base, &folder)?;
+            println!("{count} mails in {}", folder.display());
+            Ok(0)
+        }
+    }
+}
+
+fn clean(args: &CleanArgs, ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    let _lock = cache.lock("setup", ui)?;
+    let mut parts = vec![cache.trees(), cache.running(), cache.root().join("logs")];
+    if args.downloads {
+        parts = vec![cache.downloads(), cache.apt()];
+    }
+    if args.all {
+        parts = vec![cache.root().to_owned()];
+    } else if !args.downloads {
+        let base = cache.base();
+        if base.is_dir() {
+            for entry in std::fs::read_dir(&base)? {
+                let path = entry?.path();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if path.is_dir() && name.starts_with(build::OBJECTS) {
+                    parts.push(path);
+                }
+            }
+        }
+    }
+    for part in parts.iter().filter(|part| part.exists()) {
+        let task = ui.task(format!("removing {}", part.display()), None);
+        std::fs::remove_dir_all(part)
+            .with_context(|| format!("cannot remove {}", part.display()))?;
+        task.done();
+    }
+    if cache.base().join(".git").is_dir() {
+        text_of(Command::new("git").arg("-C").arg(cache.base()).args(["worktree", "prune"]))?;
+    }
+    Ok(0)
+}
+
+fn manual(folder: Option<&Path>) -> Result<i32> {
+    match folder {
+        Some(folder) => {
+            make(folder)?;
+            clap_mangen::generate_to(Cli::command(), folder)?;
+            println!("{}", folder.display());
+        }
+        None => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?,
+    }
+    Ok(0)
+}
