@@ -141,6 +141,9 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
             for path in &imported.unnamed {
                 ui.say(format!("warning: no mail names the new file {path}"));
             }
+            for path in &imported.ignored {
+                ui.say(format!("warning: {path} is in no commit: git add --force {path}"));
+            }
             println!("{} mails, {} new files", imported.mails, imported.new_files);
             Ok(0)
         }

@@ -19,6 +19,8 @@ pub struct Imported {
     pub new_files: usize,
     /// Files in the folders of new files that no mail names.
     pub unnamed: Vec<String>,
+    /// Sources in the worktree that git ignores: they look new, and are in no commit.
+    pub ignored: Vec<String>,
 }
 
 /// What to import, and how.
@@ -105,7 +107,30 @@ pub fn import(store: &Store, git: &Git, options: &Options<'_>) -> Result<Importe
     }
     store.write_mails(&mails)?;
     let unnamed = store.new_files()?.into_keys().filter(|path| !named.contains(path)).collect();
-    Ok(Imported { mails: mails.len(), new_files: named.len(), unnamed })
+    let ignored = ignored_sources(git)?;
+    Ok(Imported { mails: mails.len(), new_files: named.len(), unnamed, ignored })
+}
+
+/// A distribution's `.gitignore` may hide new sources from `git add`; generated ones lie in folders
+/// that hold no file of git's.
+fn ignored_sources(git: &Git) -> Result<Vec<String>> {
+    let listing = git.text([
+        "ls-files",
+        "--others",
+        "--ignored",
+        "--exclude-standard",
+        "--directory",
+        "--",
+        "*.c",
+        "*.h",
+        "*.rs",
+        "*.rst",
+    ])?;
+    let is_source = |path: &&str| {
+        let named = [".c", ".h", ".rs", ".rst"].iter().any(|ending| path.ends_with(ending));
+        named && !path.ends_with(".mod.c")
+    };
+    Ok(listing.lines().filter(is_source).map(str::to_owned).collect())
 }
 
 fn show(git: &Git) -> String {

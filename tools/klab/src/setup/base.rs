@@ -57,12 +57,32 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: &str) -> Result<()> {
         "{} holds Linux {version}.{patchlevel}.{sublevel}",
         file.display()
     );
+    unhide_new_files(&tree)?;
     commit(cache, ui, &tree, &format!("Linux {version}.{patchlevel}.{sublevel}"))?;
     if cache.base().exists() {
         std::fs::remove_dir_all(cache.base())?;
     }
     std::fs::rename(&tree, cache.base())?;
     Ok(())
+}
+
+/// Debian's source ignores every file that upstream does not have, which hides a developer's new
+/// files from `git status` and `git add`: that part of `.gitignore` goes.
+fn unhide_new_files(tree: &Path) -> Result<()> {
+    let path = tree.join(".gitignore");
+    let text = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, without_packaging(&text))?;
+    Ok(())
+}
+
+fn without_packaging(text: &str) -> String {
+    let packaging = ["/*", "!/debian/"];
+    let mut kept = String::new();
+    for line in text.lines().filter(|line| !packaging.contains(line)) {
+        kept.push_str(line);
+        kept.push('\n');
+    }
+    kept
 }
 
 /// Makes the tree a repository; the same source gives the same commit on every machine.
@@ -94,4 +114,15 @@ fn commit(cache: &Cache, ui: &Ui, tree: &Path, subject: &str) -> Result<()> {
     crate::series::tree::exclude_objects(&git)?;
     git.text(["tag", "base"])?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_packaging;
+
+    #[test]
+    fn only_the_packaging_rules_go() {
+        let text = "*.o\n/tags\n# Debian packaging\n/*\n!/debian/\n";
+        assert_eq!(without_packaging(text), "*.o\n/tags\n# Debian packaging\n");
+    }
 }
