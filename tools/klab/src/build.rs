@@ -148,7 +148,7 @@ impl Make<'_> {
         let mut command = Command::new("make");
         command
             .current_dir(self.folder)
-            .args(["ARCH=um", "CC=ccache gcc", "HOSTCC=ccache gcc"])
+            .args(["ARCH=um", "CC=ccache gcc"])
             .arg(format!("O={}", objects.to_string_lossy()))
             .arg(format!("BINDGEN={}", self.toolchain.bindgen.display()))
             .env("LIBCLANG_PATH", setup::machine::LIBCLANG)

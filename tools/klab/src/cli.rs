@@ -7,6 +7,7 @@ use clap_complete::Shell;
 
 use crate::build::Profile;
 use crate::fail::EXIT_STATUSES;
+use crate::sandbox::Sandbox;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -45,6 +46,14 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  cargo klab build\n  cargo klab build --profile debug\n  \
         linux=$(cargo klab build | tail -n 1)")]
     Build(BuildArgs),
+    /// Boot a guest and get a shell in it
+    #[command(after_help = "Examples:\n  cargo klab boot\n  \
+        cargo klab boot --disk 2G --disk 500M --profile debug")]
+    Boot(GuestArgs),
+    /// Run one command in a guest; returns its exit status
+    #[command(after_help = "Examples:\n  cargo klab run -- uname -a\n  \
+        cargo klab run --disk 1G -- sh -c 'mkfs.xfs /dev/ubda && mount /dev/ubda /mnt && df /mnt'")]
+    Run(RunArgs),
     /// Work with the series of kernel changes
     #[command(subcommand)]
     Series(SeriesVerb),
@@ -58,6 +67,67 @@ pub enum Verb {
     /// Write manual pages into a folder, or the main one to stdout
     #[command(after_help = "Examples:\n  cargo klab man | man -l -\n  cargo klab man man1/")]
     Man { folder: Option<PathBuf> },
+    /// (internal) make the namespaces of a guest
+    #[command(hide = true)]
+    Sandbox(Sandbox),
+    /// (internal) arrange the mounts of a guest's namespace
+    #[command(hide = true)]
+    SandboxInside(Sandbox),
+    /// (internal) be the first process of a guest
+    #[command(hide = true)]
+    GuestInit { job: PathBuf },
+}
+
+/// A guest that is asked for by hand.
+#[derive(Debug, Args)]
+pub struct GuestArgs {
+    #[command(flatten)]
+    pub source: Source,
+    /// Boot this User Mode Linux kernel instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    pub kernel: Option<PathBuf>,
+    /// Add an empty virtual disk (/dev/ubda, /dev/ubdb and so on); may be repeated
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub disk: Vec<u64>,
+    /// Memory of the guest
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2G")]
+    pub memory: u64,
+    /// The only folder of the host that the guest can write to
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// Add a word to the kernel's command line; may be repeated
+    #[arg(long, value_name = "WORD")]
+    pub append: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub guest: GuestArgs,
+    /// Kill the guest if nothing comes from it for so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub timeout: u64,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
+}
+
+/// Bytes, with an optional unit.
+pub fn size(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches(|ch: char| ch.is_ascii_alphabetic());
+    let shift = match text[number.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        unit => return Err(format!("`{unit}` is no unit: use K, M, G or T")),
+    };
+    let count: u64 = number.parse().map_err(|_| format!("`{number}` is no whole number"))?;
+    match count.checked_mul(1 << shift) {
+        Some(bytes @ 1..) => Ok(bytes),
+        _ => Err("must be more than zero and fit in 64 bits".into()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -150,4 +220,33 @@ pub struct CleanArgs {
     /// Remove downloaded packages
     #[arg(long)]
     pub downloads: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("3G"), Ok(3 << 30));
+        assert_eq!(size("16MiB"), Ok(16 << 20));
+        for wrong in ["", "0", "G", "-1", "1X", "99999999T"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_of_ones_own_is_not_built() {
+        let parse = |words: &str| Cli::try_parse_from(words.split(' '));
+        assert!(parse("klab run --kernel /k --disk 1G -- true").is_ok());
+        assert!(parse("klab run --kernel /k --stock -- true").is_err());
+        assert!(parse("klab run").is_err());
+    }
 }

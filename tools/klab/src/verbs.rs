@@ -1,7 +1,9 @@
 //! From the parsed command line to the work.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
@@ -9,18 +11,29 @@ use serde_json::json;
 
 use crate::build::{self, Plan};
 use crate::cache::{Cache, make};
-use crate::cli::{BuildArgs, CleanArgs, Cli, SeriesVerb, TreeArgs, Verb};
+use crate::cli::{
+    BuildArgs, CleanArgs, Cli, GuestArgs, RunArgs, SeriesVerb, Source, TreeArgs, Verb,
+};
 use crate::exec::text_of;
 use crate::fail::{Failure, Kind};
 use crate::git::Git;
+use crate::guest::session::{self, Spec};
 use crate::project;
+use crate::runner::uml::Uml;
 use crate::series::store::Store;
 use crate::series::{check, import, tree};
-use crate::setup;
+use crate::setup::{self, machine};
 use crate::ui::Ui;
 
 /// Runs one verb; returns the exit status.
 pub fn start(cli: Cli) -> Result<i32> {
+    // These run by themselves, in a guest or before one, and with one thread.
+    match cli.verb {
+        Verb::Sandbox(sandbox) => return sandbox.enter(),
+        Verb::SandboxInside(sandbox) => return sandbox.inside(),
+        Verb::GuestInit { job } => crate::guest::init::main(&job),
+        _ => {}
+    }
     let level = if cli.verbose { "klab=debug" } else { "klab=warn" };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -36,6 +49,8 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Doctor { json } => doctor(json),
         Verb::Tree(args) => show_tree(&args, &ui),
         Verb::Build(args) => build_kernel(&args, &ui),
+        Verb::Boot(args) => boot(args, &ui),
+        Verb::Run(args) => run(args, &ui),
         Verb::Series(verb) => work_on_series(verb, &ui),
         Verb::Clean(args) => clean(&args, &ui),
         Verb::Completions { shell } => {
@@ -43,6 +58,9 @@ pub fn start(cli: Cli) -> Result<i32> {
             Ok(0)
         }
         Verb::Man { folder } => manual(folder.as_deref()),
+        Verb::Sandbox(_) | Verb::SandboxInside(_) | Verb::GuestInit { .. } => {
+            unreachable!("handled above")
+        }
     }
 }
 
@@ -115,6 +133,88 @@ fn build_kernel(args: &BuildArgs, ui: &Ui) -> Result<i32> {
         println!("{}", kernel.image.display());
     }
     Ok(0)
+}
+
+/// The kernel to boot: one that is given, or one that is built now.
+fn kernel_of(
+    cache: &Cache,
+    source: &Source,
+    given: Option<&Path>,
+    ui: &Ui,
+) -> Result<std::path::PathBuf> {
+    machine::require_root("guests are kept from the host by mount namespaces")?;
+    if let Some(file) = given {
+        return file.canonicalize().map_err(|error| {
+            Failure::new(Kind::Usage, format!("--kernel {}: {error}", file.display())).into()
+        });
+    }
+    let plan = Plan {
+        profile: source.profile,
+        stock: source.stock,
+        kdir: source.kdir.clone(),
+    };
+    Ok(build::build(cache, &store()?, &plan, ui)?.image)
+}
+
+/// Where the results of a verb go, unless the user says.
+fn results_of(verb: &str, given: Option<&Path>) -> Result<std::path::PathBuf> {
+    Ok(match given {
+        Some(folder) => folder.to_owned(),
+        None => project::root()?.join("target/klab").join(verb),
+    })
+}
+
+fn spec_of(
+    cache: &Cache,
+    args: &GuestArgs,
+    verb: &str,
+    command: Vec<String>,
+    ui: &Ui,
+) -> Result<Spec> {
+    Ok(Spec {
+        kernel: kernel_of(cache, &args.source, args.kernel.as_deref(), ui)?,
+        memory_mib: args.memory >> 20,
+        disks: args.disk.clone(),
+        kernel_words: args.append.clone(),
+        command,
+        environment: terminal_environment(),
+        folder: std::env::current_dir()?,
+        results: results_of(verb, args.results.as_deref())?,
+        interactive: false,
+        silence: None,
+    })
+}
+
+fn terminal_environment() -> std::collections::BTreeMap<String, String> {
+    ["TERM", "COLORTERM"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .collect()
+}
+
+fn boot(args: GuestArgs, ui: &Ui) -> Result<i32> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(Kind::Usage, "a shell needs a terminal")
+            .hint("run a command instead: cargo klab run -- COMMAND")
+            .into());
+    }
+    let cache = Cache::locate()?;
+    let shell = vec!["/bin/bash".to_owned(), "-i".to_owned()];
+    let spec = Spec { interactive: true, ..spec_of(&cache, &args, "boot", shell, ui)? };
+    ui.say(format!(
+        "the guest sees this machine read-only; it can write to {} and to memory; leave it with: exit",
+        spec.results.display()
+    ));
+    session::run(&cache, &Uml, &spec, &mut session::Silent)?.into_status()
+}
+
+fn run(args: RunArgs, ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    let spec = Spec {
+        silence: Some(Duration::from_secs(args.timeout)),
+        ..spec_of(&cache, &args.guest, "run", args.command, ui)?
+    };
+    session::run(&cache, &Uml, &spec, &mut session::PassOn)?.into_status()
 }
 
 fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {

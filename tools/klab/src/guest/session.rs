@@ -1,0 +1,332 @@
+//! One guest from start to end, seen from the host.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::console::complaints;
+use super::job::{Ending, Job};
+use crate::cache::{Cache, make};
+use crate::fail::{Failure, Kind};
+use crate::runner::machine::{Consoles, Machine, Runner};
+use crate::signals::Scratch;
+
+const TICK: Duration = Duration::from_millis(50);
+
+/// What to run in a guest, and in what kind of guest.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub kernel: PathBuf,
+    pub memory_mib: u64,
+    /// Sizes of the virtual disks, in bytes.
+    pub disks: Vec<u64>,
+    pub kernel_words: Vec<String>,
+    pub command: Vec<String>,
+    pub environment: BTreeMap<String, String>,
+    pub folder: PathBuf,
+    pub results: PathBuf,
+    pub interactive: bool,
+    /// The guest is killed if nothing at all comes from it for so long.
+    pub silence: Option<Duration>,
+}
+
+/// How a guest ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Exit status of the command, if it got to its end.
+    pub status: Option<i32>,
+    pub problem: Option<String>,
+    pub complaints: Vec<String>,
+    pub timed_out: bool,
+    pub console: PathBuf,
+    pub seconds: f64,
+}
+
+impl Outcome {
+    /// The status of the command, unless the guest itself is the problem.
+    pub fn into_status(self) -> Result<i32> {
+        let log = self.console.display();
+        if self.timed_out {
+            return Err(Failure::new(
+                Kind::Timeout,
+                format!("the guest gave no sign of life for too long; see {log}"),
+            )
+            .into());
+        }
+        if let Some(first) = self.complaints.first() {
+            return Err(Failure::new(
+                Kind::Guest,
+                format!("the guest's kernel complained ({first}); see {log}"),
+            )
+            .into());
+        }
+        if let Some(problem) = self.problem {
+            return Err(Failure::new(Kind::Guest, format!("in the guest: {problem}")).into());
+        }
+        self.status.ok_or_else(|| {
+            Failure::new(Kind::Guest, format!("the guest died; see {log}")).into()
+        })
+    }
+}
+
+/// Follows a guest while it runs.
+pub trait Observer {
+    /// More output of the command.
+    fn output(&mut self, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called many times a second, and once after the end; true if something new was seen.
+    fn tick(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+}
+
+/// For whom the outcome is enough.
+pub struct Silent;
+
+impl Observer for Silent {}
+
+/// Passes the output of the command on to ours.
+pub struct PassOn;
+
+impl Observer for PassOn {
+    fn output(&mut self, bytes: &[u8]) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()?;
+        Ok(())
+    }
+}
+
+/// Runs a guest to its end.
+pub fn run(
+    cache: &Cache,
+    runner: &dyn Runner,
+    spec: &Spec,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    make(&spec.results)?;
+    let results = spec.results.canonicalize()?;
+    Ending::remove(&results)?;
+    let private = private_folder(cache)?;
+    let disks = make_disks(private.path(), &spec.disks)?;
+    let job = Job {
+        command: spec.command.clone(),
+        environment: spec.environment.clone(),
+        folder: spec.folder.clone(),
+        results: results.clone(),
+        interactive: spec.interactive,
+    };
+    let job_file = results.join("job.json");
+    job.write(&job_file)?;
+    let machine = Machine {
+        kernel: spec.kernel.clone(),
+        memory_mib: spec.memory_mib,
+        disks,
+        results: results.clone(),
+        job: job_file,
+        kernel_words: spec.kernel_words.clone(),
+    };
+    let console = results.join("console.log");
+    let kernel = File::create(&console)?;
+    let start = Instant::now();
+    let timed_out = if spec.interactive {
+        let terminal = Terminal::save();
+        let mut running = runner.start(&machine, Consoles { kernel, command: None })?;
+        while !running.ended()? {
+            std::thread::sleep(TICK);
+        }
+        drop(terminal);
+        false
+    } else {
+        watch(runner, &machine, kernel, spec, observer)?
+    };
+    observer.tick()?;
+    let log = String::from_utf8_lossy(&std::fs::read(&console)?).into_owned();
+    let ending = Ending::read(&results);
+    Ok(Outcome {
+        status: ending.as_ref().map(|ending| ending.status),
+        problem: ending.and_then(|ending| ending.problem),
+        complaints: complaints(&log),
+        timed_out,
+        console,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// Returns whether the guest had to be killed.
+fn watch(
+    runner: &dyn Runner,
+    machine: &Machine,
+    kernel: File,
+    spec: &Spec,
+    observer: &mut dyn Observer,
+) -> Result<bool> {
+    let console = machine.results.join("console.log");
+    let (mut reader, writer) = std::io::pipe()?;
+    let (sender, receiver) = std::sync::mpsc::channel::<Vec<u8>>();
+    let pump = std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = reader.read(&mut buffer) {
+            if sender.send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    let mut copy = File::create(machine.results.join("output.log"))?;
+    let mut running = runner.start(machine, Consoles { kernel, command: Some(writer) })?;
+    let mut heard = Instant::now();
+    let mut size = 0;
+    let mut timed_out = false;
+    loop {
+        let ended = running.ended()?;
+        while let Ok(bytes) = receiver.try_recv() {
+            copy.write_all(&bytes)?;
+            observer.output(&bytes)?;
+            heard = Instant::now();
+        }
+        let now = console.metadata()?.len();
+        if observer.tick()? || now != size {
+            size = now;
+            heard = Instant::now();
+        }
+        if ended {
+            break;
+        }
+        if spec.silence.is_some_and(|limit| heard.elapsed() > limit) {
+            timed_out = true;
+            running.kill();
+            break;
+        }
+        std::thread::sleep(TICK);
+    }
+    drop(running);
+    // What was still on its way; the pipe ends because nobody is left to write to it.
+    while let Ok(bytes) = receiver.recv() {
+        copy.write_all(&bytes)?;
+        observer.output(&bytes)?;
+    }
+    drop(pump.join());
+    Ok(timed_out)
+}
+
+fn private_folder(cache: &Cache) -> Result<Scratch> {
+    let folder = cache.running();
+    make(&folder)?;
+    let path = tempfile::Builder::new()
+        .prefix(&format!("{}-", std::process::id()))
+        .tempdir_in(&folder)
+        .context("cannot make a private folder for the guest")?
+        .keep();
+    Ok(Scratch::new(path))
+}
+
+fn make_disks(folder: &Path, sizes: &[u64]) -> Result<Vec<PathBuf>> {
+    let folder = folder.canonicalize()?;
+    let mut disks = Vec::new();
+    for (number, size) in sizes.iter().enumerate() {
+        let path = folder.join(format!("disk{number}"));
+        let file = File::create(&path)?;
+        file.set_len(*size).with_context(|| format!("cannot make a disk of {size} bytes"))?;
+        disks.push(path);
+    }
+    Ok(disks)
+}
+
+/// A guest that is killed leaves the terminal raw: this puts it back.
+struct Terminal(Option<rustix::termios::Termios>);
+
+impl Terminal {
+    fn save() -> Self {
+        Self(rustix::termios::tcgetattr(rustix::stdio::stdin()).ok())
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(settings) = &self.0 {
+            let now = rustix::termios::OptionalActions::Now;
+            // Without a terminal any more there is nothing to put back.
+            drop(rustix::termios::tcsetattr(rustix::stdio::stdin(), now, settings));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::mock::Mock;
+
+    fn spec(folder: &Path) -> Spec {
+        Spec {
+            kernel: "/k".into(),
+            memory_mib: 1,
+            disks: vec![1 << 20],
+            kernel_words: Vec::new(),
+            command: vec!["true".into()],
+            environment: BTreeMap::new(),
+            folder: "/".into(),
+            results: folder.join("results"),
+            interactive: false,
+            silence: Some(Duration::from_millis(200)),
+        }
+    }
+
+    fn outcome(mock: &Mock) -> (Outcome, Vec<u8>) {
+        struct Keep(Vec<u8>);
+        impl Observer for Keep {
+            fn output(&mut self, bytes: &[u8]) -> Result<()> {
+                self.0.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("cache"));
+        let mut keep = Keep(Vec::new());
+        let outcome = run(&cache, mock, &spec(folder.path()), &mut keep).unwrap();
+        let left = std::fs::read_dir(cache.running()).unwrap().count();
+        assert_eq!(left, 0, "disks are left behind");
+        (outcome, keep.0)
+    }
+
+    #[test]
+    fn the_status_of_the_command_comes_back() {
+        let mock = Mock::new(|machine, _, output| {
+            assert_eq!(machine.disks[0].metadata().unwrap().len(), 1 << 20);
+            output.write_all(b"hello").unwrap();
+            Ending { status: 7, problem: None }.write(&machine.results).unwrap();
+        });
+        let (outcome, output) = outcome(&mock);
+        assert_eq!(output, b"hello");
+        assert_eq!(outcome.into_status().unwrap(), 7);
+        assert_eq!(mock.started.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_complaint_is_worth_more_than_success() {
+        let (outcome, _) = outcome(&Mock::new(|machine, kernel, _| {
+            kernel.write_all(b"[ 1.0] WARNING: CPU: 0 PID: 1 at x\n").unwrap();
+            Ending { status: 0, problem: None }.write(&machine.results).unwrap();
+        }));
+        assert_eq!(crate::fail::status_of(&outcome.into_status().unwrap_err()), 114);
+    }
+
+    #[test]
+    fn a_guest_that_died_has_no_status() {
+        let (outcome, _) = outcome(&Mock::new(|_, _, _| {}));
+        assert_eq!(crate::fail::status_of(&outcome.into_status().unwrap_err()), 114);
+    }
+
+    #[test]
+    fn a_silent_guest_is_killed() {
+        let mut mock = Mock::new(|_, _, _| {});
+        mock.ends = false;
+        let (outcome, _) = outcome(&mock);
+        assert_eq!(crate::fail::status_of(&outcome.into_status().unwrap_err()), 113);
+    }
+}
