@@ -54,6 +54,11 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  cargo klab run -- uname -a\n  \
         cargo klab run --disk 1G -- sh -c 'mkfs.xfs /dev/ubda && mount /dev/ubda /mnt && df /mnt'")]
     Run(RunArgs),
+    /// Run every test there is; the last line is `N passed, M failed`
+    #[command(after_help = "Examples:\n  cargo klab test\n  cargo klab test --fs xfs\n  \
+        cargo klab test --profile debug --filter generic/92\n  \
+        cargo klab test --suite fstests --fstests ~/xfstests-dev")]
+    Test(TestArgs),
     /// Work with the series of kernel changes
     #[command(subcommand)]
     Series(SeriesVerb),
@@ -110,6 +115,46 @@ pub struct RunArgs {
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
+}
+
+/// The groups of tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// Unit tests of the workspace, on this machine
+    Host,
+    /// Unit tests in the kernel
+    Kunit,
+    /// Proof that a guest cannot change the host
+    Isolation,
+    /// Tests of filesystems, under xfstests/
+    Fstests,
+}
+
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    #[command(flatten)]
+    pub source: Source,
+    /// Test this User Mode Linux kernel instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    pub kernel: Option<PathBuf>,
+    /// Only these groups; may be repeated
+    #[arg(long, value_enum)]
+    pub suite: Vec<Group>,
+    /// Only these filesystems; may be repeated
+    #[arg(long, value_enum)]
+    pub fs: Vec<Filesystem>,
+    /// Only tests with this in their name, such as `generic/901`
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Run the filesystem tests inside this real xfstests checkout, built before
+    #[arg(long, value_name = "DIR")]
+    pub fstests: Option<PathBuf>,
+    /// Where logs and JUnit XML go
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// All results as JSON at the end, instead of lines
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Bytes, with an optional unit.
@@ -205,11 +250,24 @@ pub enum SeriesVerb {
     },
 }
 
+/// The filesystems that layouts can be pinned on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Filesystem {
     Xfs,
     Ext4,
     Btrfs,
+}
+
+impl Filesystem {
+    pub const ALL: [Self; 3] = [Self::Xfs, Self::Ext4, Self::Btrfs];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Xfs => "xfs",
+            Self::Ext4 => "ext4",
+            Self::Btrfs => "btrfs",
+        }
+    }
 }
 
 #[derive(Debug, Args)]

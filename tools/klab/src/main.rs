@@ -14,6 +14,7 @@ mod sandbox;
 mod series;
 mod setup;
 mod signals;
+mod test;
 mod ui;
 mod verbs;
 

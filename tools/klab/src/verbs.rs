@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::build::{self, Plan};
 use crate::cache::{Cache, make};
 use crate::cli::{
-    BuildArgs, CleanArgs, Cli, GuestArgs, RunArgs, SeriesVerb, Source, TreeArgs, Verb,
+    BuildArgs, CleanArgs, Cli, Filesystem, Group, GuestArgs, RunArgs, SeriesVerb, Source, TestArgs,
+    TreeArgs, Verb,
 };
 use crate::exec::text_of;
 use crate::fail::{Failure, Kind};
@@ -23,6 +24,9 @@ use crate::runner::uml::Uml;
 use crate::series::store::Store;
 use crate::series::{check, import, tree};
 use crate::setup::{self, machine};
+use crate::test::board::Board;
+use crate::test::suite::{self, Lab, Suite};
+use crate::test::{fstests, junit};
 use crate::ui::Ui;
 
 /// Runs one verb; returns the exit status.
@@ -51,6 +55,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Build(args) => build_kernel(&args, &ui),
         Verb::Boot(args) => boot(args, &ui),
         Verb::Run(args) => run(args, &ui),
+        Verb::Test(args) => test(args, &ui),
         Verb::Series(verb) => work_on_series(verb, &ui),
         Verb::Clean(args) => clean(&args, &ui),
         Verb::Completions { shell } => {
@@ -215,6 +220,82 @@ fn run(args: RunArgs, ui: &Ui) -> Result<i32> {
         ..spec_of(&cache, &args.guest, "run", args.command, ui)?
     };
     session::run(&cache, &Uml, &spec, &mut session::PassOn)?.into_status()
+}
+
+/// Which suites of guests are asked for.
+fn suites(args: &TestArgs) -> Vec<Suite> {
+    let wanted = |group| args.suite.is_empty() || args.suite.contains(&group);
+    let mut suites = Vec::new();
+    if wanted(Group::Fstests) {
+        // The slowest first, so that the others fill the gaps.
+        let all = Filesystem::ALL.into_iter();
+        suites.extend(
+            all.filter(|fs| args.fs.is_empty() || args.fs.contains(fs)).map(Suite::Filesystem),
+        );
+    }
+    if wanted(Group::Kunit) {
+        suites.push(Suite::Kunit);
+    }
+    if wanted(Group::Isolation) {
+        suites.push(Suite::Isolation);
+    }
+    suites
+}
+
+fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    let suites = suites(&args);
+    let checkout = match &args.fstests {
+        Some(folder) => Some(checkout(folder)?),
+        None => None,
+    };
+    let kernel = kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?;
+    let results = results_of("test", args.results.as_deref())?;
+    make(&results)?;
+    let lab = Lab {
+        cache: &cache,
+        runner: &Uml,
+        ui,
+        root: project::root()?,
+        kernel,
+        results: results.canonicalize()?,
+        filter: args.filter.clone(),
+        checkout,
+        patience: if args.source.profile == build::Profile::Debug { 3 } else { 1 },
+    };
+    let board = Board::new(ui, args.json);
+    if args.suite.is_empty() || args.suite.contains(&Group::Host) {
+        suite::run_host(&lab, &board);
+    }
+    if suites.iter().any(|suite| matches!(suite, Suite::Filesystem(_))) {
+        fstests::prepare(&lab)?;
+    }
+    suite::run_guests(&lab, &board, &suites);
+    let report = lab.results.join("junit.xml");
+    junit::write(&board, &report)?;
+    if args.json {
+        let all = json!({ "cases": board.cases(), "sum": board.sum(), "junit": report });
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        ui.say(format!("logs and {} are in {}", "junit.xml", lab.results.display()));
+        for line in board.closing() {
+            println!("{line}");
+        }
+    }
+    Ok(if board.good() { 0 } else { Kind::Tests as i32 })
+}
+
+fn checkout(folder: &Path) -> Result<std::path::PathBuf> {
+    let built = folder.join("check").is_file() && folder.join("src/feature").is_file();
+    if !built {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("--fstests {}: not an xfstests checkout that has been built", folder.display()),
+        )
+        .hint(format!("make -C {}", folder.display()))
+        .into());
+    }
+    Ok(folder.canonicalize()?)
 }
 
 fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {

@@ -43,7 +43,6 @@ pub struct Outcome {
     pub complaints: Vec<String>,
     pub timed_out: bool,
     pub console: PathBuf,
-    pub seconds: f64,
 }
 
 impl Outcome {
@@ -134,7 +133,6 @@ pub fn run(
     };
     let console = results.join("console.log");
     let kernel = File::create(&console)?;
-    let start = Instant::now();
     let timed_out = if spec.interactive {
         let terminal = Terminal::save();
         let mut running = runner.start(&machine, Consoles { kernel, command: None })?;
@@ -155,7 +153,6 @@ pub fn run(
         complaints: complaints(&log),
         timed_out,
         console,
-        seconds: start.elapsed().as_secs_f64(),
     })
 }
 
@@ -252,7 +249,7 @@ impl Drop for Terminal {
         if let Some(settings) = &self.0 {
             let now = rustix::termios::OptionalActions::Now;
             // Without a terminal any more there is nothing to put back.
-            drop(rustix::termios::tcsetattr(rustix::stdio::stdin(), now, settings));
+            rustix::termios::tcsetattr(rustix::stdio::stdin(), now, settings).unwrap_or(());
         }
     }
 }

@@ -25,7 +25,6 @@ struct State {
 pub struct Tree {
     pub folder: PathBuf,
     pub commit: String,
-    pub base: String,
     pub lock: Lock,
 }
 
@@ -81,7 +80,7 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
         .filter(|state| present && state.base == base.commit && state.series == series)
     {
         let commit = state.commit.clone();
-        return Ok(Tree { folder, commit, base: base.commit.clone(), lock });
+        return Ok(Tree { folder, commit, lock });
     }
     let task = ui.task("applying the series", None);
     let applied = apply(store, &git, &base.commit)?;
@@ -98,7 +97,7 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
     }
     let state = State { base: base.commit.clone(), series, commit: commit.clone() };
     write_if_changed(&state_file, serde_json::to_string_pretty(&state)?.as_bytes())?;
-    Ok(Tree { folder, commit, base: base.commit.clone(), lock })
+    Ok(Tree { folder, commit, lock })
 }
 
 /// Makes the worktree under another name first, so that one that is there is whole.

@@ -1,0 +1,158 @@
+//! The workspace's own tests, run by cargo on this machine.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use super::board::{Board, Case, Verdict};
+use super::suite::Lab;
+use crate::signals::Watched;
+
+/// Runs them, with a line for each as it ends.
+pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
+    let log_path = lab.results.join("host.log");
+    crate::cache::make(&lab.results)?;
+    let mut log = std::fs::File::create(&log_path)?;
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = Command::new("cargo");
+    command
+        .args(["test", "--workspace", "--release", "--no-fail-fast", "--color", "never"])
+        .current_dir(&lab.root)
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0);
+    if let Some(filter) = &lab.filter {
+        command.arg("--").arg(filter);
+    }
+    let mut child = command.spawn().context("cannot start cargo")?;
+    drop(command);
+    let watched = Watched::new(child.id(), false);
+    let mut task = lab.ui.task("building and running the tests of the workspace", None);
+    let mut parser = Parser::default();
+    for (number, line) in BufReader::new(reader).split(b'\n').enumerate() {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        writeln!(log, "{line}")?;
+        task.at(number as u64, &line);
+        if let Some(case) = parser.line(&line) {
+            board.add(case);
+        }
+    }
+    let status = child.wait()?;
+    drop(watched);
+    task.done();
+    if !status.success() && parser.failed == 0 {
+        let reason = format!(
+            "cargo test failed ({status}); see {}: {}",
+            log_path.display(),
+            parser.error.unwrap_or_default()
+        );
+        board.add(Case::new("host", "cargo test", Verdict::Fail, reason));
+    }
+    Ok(())
+}
+
+/// Reads what the standard test harness prints.
+#[derive(Default)]
+struct Parser {
+    program: String,
+    /// A name whose verdict stands at the start of a later line, after what the test printed.
+    pending: Option<String>,
+    failed: usize,
+    error: Option<String>,
+}
+
+impl Parser {
+    fn line(&mut self, line: &str) -> Option<Case> {
+        let trimmed = line.trim();
+        if let Some(rest) = trimmed.strip_prefix("Running ") {
+            self.program = program(rest);
+            return None;
+        }
+        if let Some(rest) = trimmed.strip_prefix("Doc-tests ") {
+            self.program = format!("{rest} (documentation)");
+            return None;
+        }
+        if self.error.is_none() && trimmed.starts_with("error") {
+            self.error = Some(trimmed.to_owned());
+        }
+        if let Some((name, verdict)) =
+            trimmed.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "))
+        {
+            return self.verdict(name, verdict);
+        }
+        if let Some(name) = trimmed.strip_prefix("test ").and_then(|r| r.strip_suffix(" ...")) {
+            self.pending = Some(name.to_owned());
+            return None;
+        }
+        let name = self.pending.clone()?;
+        let case = self.verdict(&name, trimmed);
+        if case.is_some() {
+            self.pending = None;
+        }
+        case
+    }
+
+    fn verdict(&mut self, name: &str, text: &str) -> Option<Case> {
+        let name = format!("{} {}", self.program, name.trim_end_matches(" - should panic"));
+        if text == "ok" {
+            Some(Case::new("host", &name, Verdict::Pass, ""))
+        } else if text == "FAILED" {
+            self.failed += 1;
+            Some(Case::new("host", &name, Verdict::Fail, "see host.log"))
+        } else if let Some(why) = text.strip_prefix("ignored") {
+            let why = why.trim_start_matches([',', ' ']);
+            let why = if why.is_empty() { "marked as ignored" } else { why };
+            Some(Case::new("host", &name, Verdict::Skip, why))
+        } else {
+            None
+        }
+    }
+}
+
+/// `unittests src/lib.rs (target/release/deps/klab-0123abcd)` without the changing parts.
+fn program(text: &str) -> String {
+    let file = text.rsplit('/').next().unwrap_or(text).trim_end_matches(')');
+    let crate_name = file.rsplit_once('-').map_or(file, |(name, _)| name);
+    match text.strip_prefix("unittests ") {
+        Some(_) => crate_name.to_owned(),
+        None => text.split(' ').next().unwrap_or(crate_name).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_are_read() {
+        let text = "   Compiling klab v0.1.0\n     Running unittests src/main.rs \
+            (target/release/deps/klab-0123)\n\nrunning 4 tests\ntest a::b ... ok\n\
+            test a::c ... FAILED\ntest a::d ... ignored, needs a disk\n\
+            test slow ... some output\nok\n     Running tests/verbs.rs (target/x/verbs-1)\n\
+            test e ... ok\n";
+        let mut parser = Parser::default();
+        let cases: Vec<Case> = text.lines().flat_map(|line| parser.line(line)).collect();
+        let seen: Vec<(&str, Verdict)> =
+            cases.iter().map(|case| (case.name.as_str(), case.verdict)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("klab a::b", Verdict::Pass),
+                ("klab a::c", Verdict::Fail),
+                ("klab a::d", Verdict::Skip),
+                ("tests/verbs.rs e", Verdict::Pass),
+            ]
+        );
+        assert_eq!(parser.failed, 1);
+    }
+
+    #[test]
+    fn a_build_that_fails_is_told() {
+        let mut parser = Parser::default();
+        assert!(parser.line("error[E0308]: mismatched types").is_none());
+        assert_eq!(parser.error.as_deref(), Some("error[E0308]: mismatched types"));
+    }
+}

@@ -1,0 +1,34 @@
+//! The kernel's own unit tests, in a guest that does nothing else.
+
+use anyhow::Result;
+
+use super::board::{Board, Case, Verdict};
+use super::ktap;
+use super::suite::Lab;
+use crate::guest::session::{self, Silent};
+
+pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
+    let mut spec = lab.spec("kunit", vec!["true".into()]);
+    spec.kernel_words.push("kunit.enable=1".into());
+    let outcome = session::run(lab.cache, lab.runner, &spec, &mut Silent)?;
+    let log = String::from_utf8_lossy(&std::fs::read(&outcome.console)?).into_owned();
+    let ktap = ktap::parse(&log);
+    for case in ktap.cases.iter().filter(|case| lab.chosen(&format!("kunit {}", case.name))) {
+        board.add(case.clone());
+    }
+    let mut problem = None;
+    match ktap.announced {
+        None => problem = Some("the kernel ran no unit tests".to_owned()),
+        Some(count) if count != ktap.finished => {
+            problem = Some(format!("{} of {count} suites came to an end", ktap.finished));
+        }
+        Some(_) => {}
+    }
+    let (verdict, reason) = match (outcome.into_status(), problem) {
+        (Err(error), _) => (Verdict::Fail, error.to_string()),
+        (Ok(_), Some(problem)) => (Verdict::Fail, problem),
+        (Ok(_), None) => (Verdict::Pass, String::new()),
+    };
+    board.add(Case::new("kunit", "guest", verdict, reason));
+    Ok(())
+}

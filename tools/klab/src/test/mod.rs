@@ -1,0 +1,10 @@
+//! Every test there is: on the host, in the kernel, and of filesystems in guests.
+
+pub mod board;
+pub mod fstests;
+pub mod host;
+pub mod isolation;
+pub mod junit;
+pub mod ktap;
+pub mod kunit;
+pub mod suite;
