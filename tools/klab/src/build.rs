@@ -22,7 +22,7 @@ use crate::ui::Ui;
 pub const OBJECTS: &str = "o-";
 
 /// Lines that a whole build prints, for the first progress bar.
-const FIRST_GUESS: u64 = 2600;
+const FIRST_GUESS: u64 = 1800;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -66,7 +66,9 @@ pub fn build(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Kerne
     let wanted = plan.kdir.is_none().then_some(release.as_str());
     let toolchain = setup::ensure::ensure(cache, ui, wanted)?;
     let source = source(cache, store, plan, ui)?;
-    let objects = source.folder.join(format!("{OBJECTS}{}", plan.profile.name()));
+    let objects = source
+        .folder
+        .join(format!("{OBJECTS}{}", plan.profile.name()));
     let image = objects.join("linux");
     let kernel = Kernel {
         image: image.clone(),
@@ -97,7 +99,12 @@ pub fn build(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Kerne
     if stamp_file.exists() {
         std::fs::remove_file(&stamp_file)?;
     }
-    let make = Make { cache, toolchain: &toolchain, folder: &source.folder, objects: &objects };
+    let make = Make {
+        cache,
+        toolchain: &toolchain,
+        folder: &source.folder,
+        objects: &objects,
+    };
     configure(&make, &settings, plan, ui)?;
     compile(&make, plan, ui)?;
     anyhow::ensure!(image.is_file(), "make made no {}", image.display());
@@ -119,20 +126,31 @@ fn source(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Source> 
     };
     if plan.stock && plan.kdir.is_none() {
         let lock = cache.lock("tree-base", ui)?;
-        return Ok(Source { folder: base.repository, commit: base.commit, _lock: lock });
+        return Ok(Source {
+            folder: base.repository,
+            commit: base.commit,
+            _lock: lock,
+        });
     }
     if plan.stock {
         // Their checkout is not ours to build in: a worktree with no mail applied.
         let empty = tempfile::tempdir()?;
         let bare = Store::at(empty.path());
-        let base = Base { name: format!("{}-stock", base.name), ..base };
+        let base = Base {
+            name: format!("{}-stock", base.name),
+            ..base
+        };
         return Ok(held(tree::ensure(cache, &bare, &base, ui)?));
     }
     Ok(held(tree::ensure(cache, store, &base, ui)?))
 }
 
 fn held(tree: Tree) -> Source {
-    Source { folder: tree.folder, commit: tree.commit, _lock: tree.lock }
+    Source {
+        folder: tree.folder,
+        commit: tree.commit,
+        _lock: tree.lock,
+    }
 }
 
 struct Make<'a> {
@@ -144,7 +162,10 @@ struct Make<'a> {
 
 impl Make<'_> {
     fn command(&self) -> Result<Command> {
-        let objects = self.objects.file_name().context("object folders have names")?;
+        let objects = self
+            .objects
+            .file_name()
+            .context("object folders have names")?;
         let mut command = Command::new("make");
         command
             .current_dir(self.folder)
@@ -161,7 +182,14 @@ impl Make<'_> {
             .env("KBUILD_BUILD_HOST", "klab")
             .env("KBUILD_BUILD_TIMESTAMP", "Thu Jan  1 00:00:00 UTC 1970")
             .env("LC_ALL", "C.UTF-8");
-        for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARCH", "CROSS_COMPILE", "LLVM"] {
+        for name in [
+            "MAKEFLAGS",
+            "MFLAGS",
+            "MAKELEVEL",
+            "ARCH",
+            "CROSS_COMPILE",
+            "LLVM",
+        ] {
             command.env_remove(name);
         }
         // cargo's settings for this workspace are not meant for the kernel.
@@ -181,12 +209,20 @@ fn configure(make: &Make<'_>, settings: &[kconfig::Setting], plan: &Plan, ui: &U
         .arg("allnoconfig")
         .arg("KCONFIG_CONFIG=.klab-config")
         .env("KCONFIG_ALLCONFIG", &wanted);
-    Step::new("configuring the kernel", make.cache.log("configure"), Kind::Build)
-        .run(ui, command)?;
+    Step::new(
+        "configuring the kernel",
+        make.cache.log("configure"),
+        Kind::Build,
+    )
+    .run(ui, command)?;
     let config = std::fs::read(make.objects.join(".klab-config"))?;
     let wrong = kconfig::not_in_effect(settings, &String::from_utf8_lossy(&config));
     if !wrong.is_empty() {
-        let what = format!("{} settings did not take effect: {}", wrong.len(), wrong.join("; "));
+        let what = format!(
+            "{} settings did not take effect: {}",
+            wrong.len(),
+            wrong.join("; ")
+        );
         if plan.kdir.is_none() {
             return Err(Failure::new(Kind::Build, what)
                 .hint("see tools/klab/config and the dependencies in the kernel's Kconfig files")
@@ -208,7 +244,8 @@ fn compile(make: &Make<'_>, plan: &Plan, ui: &Ui) -> Result<()> {
     let kind = if plan.stock { "stock" } else { "patched" };
     let lines = Step::new(
         format!("building the {kind} kernel ({})", plan.profile.name()),
-        make.cache.log(&format!("build-{kind}-{}", plan.profile.name())),
+        make.cache
+            .log(&format!("build-{kind}-{}", plan.profile.name())),
         Kind::Build,
     )
     .total(Some(expected.unwrap_or(FIRST_GUESS)))

@@ -18,7 +18,11 @@ pub struct Cache {
 impl Cache {
     /// The cache of this user: `$XDG_CACHE_HOME/klab`, else `~/.cache/klab`.
     pub fn locate() -> Result<Self> {
-        let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let set = |name| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
         let home = match set("XDG_CACHE_HOME").filter(|path| path.is_absolute()) {
             Some(path) => path,
             None => set("HOME")
@@ -84,7 +88,9 @@ impl Cache {
         let folder = target.parent().unwrap_or(&self.root);
         make(folder)?;
         let name = target.file_name().unwrap_or_default().to_string_lossy();
-        Ok(Scratch::new(folder.join(format!(".{name}.{}", std::process::id()))))
+        Ok(Scratch::new(
+            folder.join(format!(".{name}.{}", std::process::id())),
+        ))
     }
 
     /// Takes the lock of a part; waits for another process that has it, and says so.
@@ -104,7 +110,10 @@ impl Cache {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder)?;
-                ui.say(format!("waiting for process {} to finish with {part}", holder.trim()));
+                ui.say(format!(
+                    "waiting for process {} to finish with {part}",
+                    holder.trim()
+                ));
                 file.lock()?;
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
@@ -163,8 +172,10 @@ pub fn write_if_changed(path: &Path, content: &[u8]) -> Result<bool> {
         .with_context(|| format!("cannot write in {}", folder.display()))?;
     file.write_all(content)?;
     use std::os::unix::fs::PermissionsExt;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    file.persist(path).with_context(|| format!("cannot write {}", path.display()))?;
+    file.as_file()
+        .set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.persist(path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(true)
 }
 

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::build::Profile;
+use crate::demo::guest::GuestDemo;
 use crate::fail::EXIT_STATUSES;
 use crate::sandbox::Sandbox;
 
@@ -39,12 +40,16 @@ pub enum Verb {
         json: bool,
     },
     /// Make the patched kernel tree and print its path
-    #[command(after_help = "Examples:\n  git -C \"$(cargo klab tree)\" log --oneline\n  \
-        cargo klab tree --base-dir\n  cargo klab tree --kdir ~/linux")]
+    #[command(
+        after_help = "Examples:\n  git -C \"$(cargo klab tree)\" log --oneline\n  \
+        cargo klab tree --base-dir\n  cargo klab tree --kdir ~/linux"
+    )]
     Tree(TreeArgs),
     /// Build the kernel; the last line on stdout is the path of the image
-    #[command(after_help = "Examples:\n  cargo klab build\n  cargo klab build --profile debug\n  \
-        linux=$(cargo klab build | tail -n 1)")]
+    #[command(
+        after_help = "Examples:\n  cargo klab build\n  cargo klab build --profile debug\n  \
+        linux=$(cargo klab build | tail -n 1)"
+    )]
     Build(BuildArgs),
     /// Boot a guest and get a shell in it
     #[command(after_help = "Examples:\n  cargo klab boot\n  \
@@ -54,10 +59,18 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  cargo klab run -- uname -a\n  \
         cargo klab run --disk 1G -- sh -c 'mkfs.xfs /dev/ubda && mount /dev/ubda /mnt && df /mnt'")]
     Run(RunArgs),
+    /// Snapshot a live filesystem into a file that lies on it, and show that everything held
+    #[command(
+        after_help = "Examples:\n  cargo klab demo\n  cargo klab demo --fs xfs\n  \
+        cargo klab demo --data ~/photos --json"
+    )]
+    Demo(DemoArgs),
     /// Run every test there is; the last line is `N passed, M failed`
-    #[command(after_help = "Examples:\n  cargo klab test\n  cargo klab test --fs xfs\n  \
+    #[command(
+        after_help = "Examples:\n  cargo klab test\n  cargo klab test --fs xfs\n  \
         cargo klab test --profile debug --filter generic/92\n  \
-        cargo klab test --suite fstests --fstests ~/xfstests-dev")]
+        cargo klab test --suite fstests --fstests ~/xfstests-dev"
+    )]
     Test(TestArgs),
     /// Work with the series of kernel changes
     #[command(subcommand)]
@@ -81,6 +94,9 @@ pub enum Verb {
     /// (internal) be the first process of a guest
     #[command(hide = true)]
     GuestInit { job: PathBuf },
+    /// (internal) the part of the demonstration that runs in a guest
+    #[command(hide = true)]
+    GuestDemo(GuestDemo),
 }
 
 /// A guest that is asked for by hand.
@@ -157,6 +173,27 @@ pub struct TestArgs {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub source: Source,
+    /// Use this User Mode Linux kernel instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    pub kernel: Option<PathBuf>,
+    /// Only these filesystems; may be repeated
+    #[arg(long, value_enum)]
+    pub fs: Vec<Filesystem>,
+    /// The files to fill the filesystems with, instead of the kernel's Documentation/
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where logs and pictures go
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Bytes, with an optional unit.
 pub fn size(text: &str) -> Result<u64, String> {
     let number = text.trim_end_matches(|ch: char| ch.is_ascii_alphabetic());
@@ -168,7 +205,9 @@ pub fn size(text: &str) -> Result<u64, String> {
         "t" | "tib" => 40,
         unit => return Err(format!("`{unit}` is no unit: use K, M, G or T")),
     };
-    let count: u64 = number.parse().map_err(|_| format!("`{number}` is no whole number"))?;
+    let count: u64 = number
+        .parse()
+        .map_err(|_| format!("`{number}` is no whole number"))?;
     match count.checked_mul(1 << shift) {
         Some(bytes @ 1..) => Ok(bytes),
         _ => Err("must be more than zero and fit in 64 bits".into()),
@@ -214,8 +253,10 @@ pub struct BuildArgs {
 #[derive(Debug, Subcommand)]
 pub enum SeriesVerb {
     /// Write the commits of a kernel worktree as mails and new files
-    #[command(after_help = "Examples:\n  cargo klab series import ~/linux --base master\n  \
-        cargo klab series import \"$(cargo klab tree)\" --base refs/tags/base")]
+    #[command(
+        after_help = "Examples:\n  cargo klab series import ~/linux --base master\n  \
+        cargo klab series import \"$(cargo klab tree)\" --base refs/tags/base"
+    )]
     Import {
         /// A kernel worktree whose HEAD is the end of the series
         worktree: PathBuf,
@@ -240,8 +281,10 @@ pub enum SeriesVerb {
         json: bool,
     },
     /// Write complete mails, new files and all, ready for `git am` in any kernel tree
-    #[command(after_help = "Example:\n  cargo klab series format outgoing && git -C ~/linux am \
-        \"$PWD\"/outgoing/0*.patch")]
+    #[command(
+        after_help = "Example:\n  cargo klab series format outgoing && git -C ~/linux am \
+        \"$PWD\"/outgoing/0*.patch"
+    )]
     Format {
         folder: PathBuf,
         /// Apply to this kernel repository instead of the cached base

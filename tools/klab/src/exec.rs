@@ -28,7 +28,14 @@ pub struct Step {
 
 impl Step {
     pub fn new(label: impl Into<String>, log: PathBuf, kind: Kind) -> Self {
-        Self { label: label.into(), log, kind, hint: String::new(), total: None, protected: false }
+        Self {
+            label: label.into(),
+            log,
+            kind,
+            hint: String::new(),
+            total: None,
+            protected: false,
+        }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -56,7 +63,11 @@ impl Step {
         let mut log = File::create(&self.log)
             .with_context(|| format!("cannot create the log {}", self.log.display()))?;
         let (reader, writer) = std::io::pipe()?;
-        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer)
+            .process_group(0);
         tracing::debug!(?command, "running");
         let mut child = spawn(&mut command, &program)?;
         // The command holds the write ends of the pipe: without this the reader never ends.
@@ -104,9 +115,12 @@ impl Step {
 fn spawn(command: &mut Command, program: &str) -> Result<std::process::Child> {
     command.spawn().map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound {
-            Failure::new(Kind::Requirement, format!("the program `{program}` is not installed"))
-                .hint("install what is missing with: cargo klab setup")
-                .into()
+            Failure::new(
+                Kind::Requirement,
+                format!("the program `{program}` is not installed"),
+            )
+            .hint("install what is missing with: cargo klab setup")
+            .into()
         } else {
             anyhow::Error::new(error).context(format!("cannot start `{program}`"))
         }
@@ -116,7 +130,11 @@ fn spawn(command: &mut Command, program: &str) -> Result<std::process::Child> {
 /// Runs a short program and hands back whatever it did.
 pub fn capture(command: &mut Command, input: Option<&[u8]>) -> Result<Output> {
     let program = command.get_program().to_string_lossy().into_owned();
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    command.stdin(if input.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     tracing::debug!(?command, "running");
     let mut child = spawn(command, &program)?;
@@ -160,7 +178,10 @@ pub fn stdout_of(command: &mut Command, input: Option<&[u8]>) -> Result<Vec<u8>>
 /// The same, as text without the last newline.
 pub fn text_of(command: &mut Command) -> Result<String> {
     let out = stdout_of(command, None)?;
-    Ok(String::from_utf8(out).context("output is not UTF-8")?.trim_end().to_owned())
+    Ok(String::from_utf8(out)
+        .context("output is not UTF-8")?
+        .trim_end()
+        .to_owned())
 }
 
 /// Where a program lies, looking at PATH and the folders only root has on it.
@@ -174,7 +195,8 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
 
 fn is_program(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    file.metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 /// Reads a whole file that may be absent.
@@ -206,7 +228,11 @@ mod tests {
         assert_eq!(failure.kind, Kind::Build);
         assert!(failure.what.contains("the reason"), "{}", failure.what);
         assert_eq!(failure.hint.as_deref(), Some("mend it"));
-        assert!(std::fs::read_to_string(folder.path().join("log")).unwrap().contains("first"));
+        assert!(
+            std::fs::read_to_string(folder.path().join("log"))
+                .unwrap()
+                .contains("first")
+        );
     }
 
     #[test]

@@ -18,7 +18,11 @@ pub struct Git {
 
 impl Git {
     pub fn at(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into(), index: None, env: Vec::new() }
+        Self {
+            folder: folder.into(),
+            index: None,
+            env: Vec::new(),
+        }
     }
 
     pub fn folder(&self) -> &Path {
@@ -26,7 +30,10 @@ impl Git {
     }
 
     pub fn with_index(&self, index: &Path) -> Self {
-        Self { index: Some(index.to_owned()), ..self.clone() }
+        Self {
+            index: Some(index.to_owned()),
+            ..self.clone()
+        }
     }
 
     pub fn with_env(&self, name: &str, value: &str) -> Self {
@@ -45,8 +52,20 @@ impl Git {
             .arg("-C")
             .arg(&self.folder)
             .args(["-c", "core.quotePath=false", "-c", "core.autocrlf=false"])
-            .args(["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "safe.directory=*"])
-            .args(["-c", "core.compression=0", "-c", "advice.detachedHead=false"])
+            .args([
+                "-c",
+                "core.hooksPath=/dev/null",
+                "-c",
+                "gc.auto=0",
+                "-c",
+                "safe.directory=*",
+            ])
+            .args([
+                "-c",
+                "core.compression=0",
+                "-c",
+                "advice.detachedHead=false",
+            ])
             .args(arguments);
         if let Some(index) = &self.index {
             command.env("GIT_INDEX_FILE", index);
@@ -69,19 +88,31 @@ impl Git {
 
     /// Whether the command succeeds.
     pub fn holds<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<bool> {
-        Ok(exec::capture(&mut self.command(arguments), None)?.status.success())
+        Ok(exec::capture(&mut self.command(arguments), None)?
+            .status
+            .success())
     }
 
     /// The commit a name stands for.
     pub fn commit(&self, name: &str) -> Result<String> {
-        self.text(["rev-parse", "--verify", "--quiet", &format!("{name}^{{commit}}")])
-            .with_context(|| format!("{} knows no commit `{name}`", self.folder.display()))
+        self.text([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            &format!("{name}^{{commit}}"),
+        ])
+        .with_context(|| format!("{} knows no commit `{name}`", self.folder.display()))
     }
 
     /// The tree of a commit.
     pub fn tree(&self, commit: &str) -> Result<String> {
-        self.text(["rev-parse", "--verify", "--quiet", &format!("{commit}^{{tree}}")])
-            .with_context(|| format!("{} knows no tree of `{commit}`", self.folder.display()))
+        self.text([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            &format!("{commit}^{{tree}}"),
+        ])
+        .with_context(|| format!("{} knows no tree of `{commit}`", self.folder.display()))
     }
 
     /// Every path of a commit.

@@ -37,11 +37,19 @@ fn parse(text: &str, fragment: &str) -> Result<Vec<Setting>> {
             continue;
         }
         let (name, value) = match line.split_once('=') {
-            Some((name, value)) if name.starts_with("CONFIG_") && !value.is_empty() => (name, value),
-            _ => bail!("{fragment}.config, line {}: `{line}` is no setting", number + 1),
+            Some((name, value)) if name.starts_with("CONFIG_") && !value.is_empty() => {
+                (name, value)
+            }
+            _ => bail!(
+                "{fragment}.config, line {}: `{line}` is no setting",
+                number + 1
+            ),
         };
         if settings.iter().any(|old| old.name == name) {
-            bail!("{fragment}.config, line {}: {name} is there twice", number + 1);
+            bail!(
+                "{fragment}.config, line {}: {name} is there twice",
+                number + 1
+            );
         }
         settings.push(Setting {
             name: name.to_owned(),
@@ -69,9 +77,15 @@ pub fn not_in_effect(settings: &[Setting], config: &str) -> Vec<String> {
         .iter()
         .filter_map(|setting| {
             let start = format!("{}=", setting.name);
-            let found = config.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("n");
+            let found = config
+                .lines()
+                .find_map(|line| line.strip_prefix(&start))
+                .unwrap_or("n");
             (found != setting.value).then(|| {
-                format!("{}={} ({}.config) is {found}", setting.name, setting.value, setting.fragment)
+                format!(
+                    "{}={} ({}.config) is {found}",
+                    setting.name, setting.value, setting.fragment
+                )
             })
         })
         .collect()
@@ -88,12 +102,18 @@ mod tests {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            assert!(!read(&folder, &[&name]).unwrap().is_empty(), "{name} is empty");
+            assert!(
+                !read(&folder, &[&name]).unwrap().is_empty(),
+                "{name} is empty"
+            );
             let text = std::fs::read_to_string(&path).unwrap();
             let mut explained = false;
             for line in text.lines() {
                 explained = line.starts_with('#') || (explained && !line.is_empty());
-                assert!(explained || line.is_empty(), "{name}: no reason above `{line}`");
+                assert!(
+                    explained || line.is_empty(),
+                    "{name}: no reason above `{line}`"
+                );
             }
             count += 1;
         }
@@ -103,7 +123,11 @@ mod tests {
     #[test]
     fn a_later_fragment_overrides() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("a.config"), "# x\nCONFIG_A=y\nCONFIG_B=2\n").unwrap();
+        std::fs::write(
+            folder.path().join("a.config"),
+            "# x\nCONFIG_A=y\nCONFIG_B=2\n",
+        )
+        .unwrap();
         std::fs::write(folder.path().join("b.config"), "CONFIG_A=n\n").unwrap();
         let settings = read(folder.path(), &["a", "b"]).unwrap();
         assert_eq!(render(&settings), "CONFIG_B=2\n# CONFIG_A is not set\n");
@@ -114,7 +138,10 @@ mod tests {
         let settings = parse("CONFIG_A=y\nCONFIG_B=n\nCONFIG_C=4\nCONFIG_D=n", "f").unwrap();
         let config = "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=5\nCONFIG_D=y\n";
         let wrong = not_in_effect(&settings, config);
-        assert_eq!(wrong, ["CONFIG_C=4 (f.config) is 5", "CONFIG_D=n (f.config) is y"]);
+        assert_eq!(
+            wrong,
+            ["CONFIG_C=4 (f.config) is 5", "CONFIG_D=n (f.config) is y"]
+        );
     }
 
     #[test]

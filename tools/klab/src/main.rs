@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod cli;
+mod demo;
 mod exec;
 mod fail;
 mod git;

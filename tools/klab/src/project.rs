@@ -19,8 +19,11 @@ pub fn root() -> Result<PathBuf> {
         .chain(built.canonicalize())
         .find(|folder| is_project(folder))
         .ok_or_else(|| {
-            Failure::new(Kind::Usage, "no folder above this one is a clone of the project")
-                .hint("cd to the clone")
-                .into()
+            Failure::new(
+                Kind::Usage,
+                "no folder above this one is a clone of the project",
+            )
+            .hint("cd to the clone")
+            .into()
         })
 }

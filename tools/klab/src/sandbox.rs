@@ -16,9 +16,7 @@ use std::process::{Command, ExitStatus};
 use anyhow::{Context, Result};
 use clap::Args;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, mount, mount_bind, mount_change,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::thread::UnshareFlags;
 
 /// Descriptors of the guest's second console.
@@ -100,8 +98,11 @@ impl Sandbox {
     }
 
     fn arrange_mounts(&self) -> Result<()> {
-        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
-            .context("cannot make the mounts private")?;
+        mount_change(
+            "/",
+            MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+        )
+        .context("cannot make the mounts private")?;
         for folder in &self.writable {
             mount_bind(folder, folder)
                 .with_context(|| format!("cannot bind {}", folder.display()))?;
@@ -127,8 +128,14 @@ impl Sandbox {
 /// Device nodes open devices whatever the mount says: so none of the host's disks is there.
 fn private_devices() -> Result<()> {
     let options = CString::new("mode=755").context("options")?;
-    mount("dev", "/dev", "tmpfs", MountFlags::NOSUID, options.as_c_str())
-        .context("cannot mount a private /dev")?;
+    mount(
+        "dev",
+        "/dev",
+        "tmpfs",
+        MountFlags::NOSUID,
+        options.as_c_str(),
+    )
+    .context("cannot mount a private /dev")?;
     let nodes = [
         ("null", 1, 3),
         ("zero", 1, 5),
@@ -142,22 +149,38 @@ fn private_devices() -> Result<()> {
     for (name, major, minor) in nodes {
         let path = Path::new("/dev").join(name);
         let mode = Mode::from_raw_mode(0o666);
-        mknodat(CWD, &path, FileType::CharacterDevice, mode, makedev(major, minor))
-            .with_context(|| format!("cannot make {}", path.display()))?;
+        mknodat(
+            CWD,
+            &path,
+            FileType::CharacterDevice,
+            mode,
+            makedev(major, minor),
+        )
+        .with_context(|| format!("cannot make {}", path.display()))?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
     }
     // The guest's memory is a file there.
     std::fs::create_dir("/dev/shm")?;
     let options = CString::new("mode=1777,size=90%").context("options")?;
-    mount("shm", "/dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
-        .context("cannot mount a private /dev/shm")?;
+    mount(
+        "shm",
+        "/dev/shm",
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        options.as_c_str(),
+    )
+    .context("cannot mount a private /dev/shm")?;
     Ok(())
 }
 
 fn set_attributes(path: &Path, flags: i32, set: u64, clear: u64) -> Result<()> {
     let name = CString::new(path.as_os_str().as_bytes()).context("a path with a NUL")?;
-    let attributes =
-        libc::mount_attr { attr_set: set, attr_clr: clear, propagation: 0, userns_fd: 0 };
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: clear,
+        propagation: 0,
+        userns_fd: 0,
+    };
     // SAFETY: both pointers are valid for the call, and the size is that of the structure.
     let result = unsafe {
         libc::syscall(
@@ -202,7 +225,10 @@ fn drop_rights() -> std::io::Result<()> {
         if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
             return Err(std::io::Error::last_os_error());
         }
-        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let none = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
         if libc::setrlimit(libc::RLIMIT_CORE, &raw const none) != 0 {
             return Err(std::io::Error::last_os_error());
         }
@@ -224,5 +250,7 @@ pub fn die_with_parent(command: &mut Command) {
 }
 
 fn code_of(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

@@ -116,7 +116,11 @@ fn end_children() {
                 }
             }
         }
-        let limit = if children.iter().any(|child| child.protected) { 600 } else { 4 };
+        let limit = if children.iter().any(|child| child.protected) {
+            600
+        } else {
+            4
+        };
         if !alive || start.elapsed() > Duration::from_secs(limit) {
             return;
         }
@@ -127,17 +131,19 @@ fn end_children() {
 /// Starts the thread that waits for signals.
 pub fn install() -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if signals.forever().next().is_some() {
-            INTERRUPTED.store(true, Ordering::SeqCst);
-            end_children();
-            let paths: Vec<PathBuf> = lock(&TEMPORARY).clone();
-            for path in paths {
-                remove(&path);
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if signals.forever().next().is_some() {
+                INTERRUPTED.store(true, Ordering::SeqCst);
+                end_children();
+                let paths: Vec<PathBuf> = lock(&TEMPORARY).clone();
+                for path in paths {
+                    remove(&path);
+                }
+                eprintln!("\nklab: interrupted; what was finished is kept, run it again to go on");
+                std::process::exit(Kind::Interrupted as i32);
             }
-            eprintln!("\nklab: interrupted; what was finished is kept, run it again to go on");
-            std::process::exit(Kind::Interrupted as i32);
-        }
-    })?;
+        })?;
     Ok(())
 }

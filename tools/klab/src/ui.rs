@@ -22,7 +22,10 @@ impl Default for Ui {
 
 impl Ui {
     pub fn new() -> Self {
-        Self { bars: MultiProgress::new(), live: std::io::stderr().is_terminal() }
+        Self {
+            bars: MultiProgress::new(),
+            live: std::io::stderr().is_terminal(),
+        }
     }
 
     /// A line that stays.
@@ -67,7 +70,14 @@ impl Ui {
             eprintln!("{label} ...");
             None
         };
-        Task { ui: self.clone(), label, total, bar, start: Instant::now(), spoke: Instant::now() }
+        Task {
+            ui: self.clone(),
+            label,
+            total,
+            bar,
+            start: Instant::now(),
+            spoke: Instant::now(),
+        }
     }
 }
 
@@ -106,7 +116,11 @@ impl Task {
 
     /// Ends the step with a line that stays.
     pub fn done(self) {
-        let text = format!("{}: done in {:.1} s", self.label, self.start.elapsed().as_secs_f32());
+        let text = format!(
+            "{}: done in {:.1} s",
+            self.label,
+            self.start.elapsed().as_secs_f32()
+        );
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -131,7 +145,11 @@ pub fn bytes(count: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{count} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+    if unit == 0 {
+        format!("{count} B")
+    } else {
+        format!("{value:.1} {}", UNITS[unit])
+    }
 }
 
 #[cfg(test)]

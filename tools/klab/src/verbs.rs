@@ -12,10 +12,12 @@ use serde_json::json;
 use crate::build::{self, Plan};
 use crate::cache::{Cache, make};
 use crate::cli::{
-    BuildArgs, CleanArgs, Cli, Filesystem, Group, GuestArgs, RunArgs, SeriesVerb, Source, TestArgs,
-    TreeArgs, Verb,
+    BuildArgs, CleanArgs, Cli, DemoArgs, Filesystem, Group, GuestArgs, RunArgs, SeriesVerb, Source,
+    TestArgs, TreeArgs, Verb,
 };
-use crate::exec::text_of;
+use crate::demo::host as demo;
+use crate::demo::report::Report;
+use crate::exec::{Step, text_of};
 use crate::fail::{Failure, Kind};
 use crate::git::Git;
 use crate::guest::session::{self, Spec};
@@ -36,13 +38,19 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Sandbox(sandbox) => return sandbox.enter(),
         Verb::SandboxInside(sandbox) => return sandbox.inside(),
         Verb::GuestInit { job } => crate::guest::init::main(&job),
+        Verb::GuestDemo(args) => return crate::demo::guest::main(&args),
         _ => {}
     }
-    let level = if cli.verbose { "klab=debug" } else { "klab=warn" };
+    let level = if cli.verbose {
+        "klab=debug"
+    } else {
+        "klab=warn"
+    };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("KLAB_LOG").unwrap_or_else(|_| level.into()),
+            tracing_subscriber::EnvFilter::try_from_env("KLAB_LOG")
+                .unwrap_or_else(|_| level.into()),
         )
         .without_time()
         .init();
@@ -55,6 +63,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Build(args) => build_kernel(&args, &ui),
         Verb::Boot(args) => boot(args, &ui),
         Verb::Run(args) => run(args, &ui),
+        Verb::Demo(args) => demonstrate(args, &ui),
         Verb::Test(args) => test(args, &ui),
         Verb::Series(verb) => work_on_series(verb, &ui),
         Verb::Clean(args) => clean(&args, &ui),
@@ -63,7 +72,7 @@ pub fn start(cli: Cli) -> Result<i32> {
             Ok(0)
         }
         Verb::Man { folder } => manual(folder.as_deref()),
-        Verb::Sandbox(_) | Verb::SandboxInside(_) | Verb::GuestInit { .. } => {
+        Verb::Sandbox(_) | Verb::SandboxInside(_) | Verb::GuestInit { .. } | Verb::GuestDemo(_) => {
             unreachable!("handled above")
         }
     }
@@ -76,7 +85,10 @@ fn store() -> Result<Store> {
 fn set_up(ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
     setup::ensure::ensure(&cache, ui, Some(&store()?.base()?))?;
-    ui.say(format!("everything is there; the cache is {}", cache.root().display()));
+    ui.say(format!(
+        "everything is there; the cache is {}",
+        cache.root().display()
+    ));
     Ok(0)
 }
 
@@ -93,7 +105,11 @@ fn doctor(json: bool) -> Result<i32> {
             }
         }
     }
-    Ok(if findings.iter().all(|finding| finding.good) { 0 } else { Kind::Requirement as i32 })
+    Ok(if findings.iter().all(|finding| finding.good) {
+        0
+    } else {
+        Kind::Requirement as i32
+    })
 }
 
 fn show_tree(args: &TreeArgs, ui: &Ui) -> Result<i32> {
@@ -205,7 +221,10 @@ fn boot(args: GuestArgs, ui: &Ui) -> Result<i32> {
     }
     let cache = Cache::locate()?;
     let shell = vec!["/bin/bash".to_owned(), "-i".to_owned()];
-    let spec = Spec { interactive: true, ..spec_of(&cache, &args, "boot", shell, ui)? };
+    let spec = Spec {
+        interactive: true,
+        ..spec_of(&cache, &args, "boot", shell, ui)?
+    };
     ui.say(format!(
         "the guest sees this machine read-only; it can write to {} and to memory; leave it with: exit",
         spec.results.display()
@@ -230,7 +249,8 @@ fn suites(args: &TestArgs) -> Vec<Suite> {
         // The slowest first, so that the others fill the gaps.
         let all = Filesystem::ALL.into_iter();
         suites.extend(
-            all.filter(|fs| args.fs.is_empty() || args.fs.contains(fs)).map(Suite::Filesystem),
+            all.filter(|fs| args.fs.is_empty() || args.fs.contains(fs))
+                .map(Suite::Filesystem),
         );
     }
     if wanted(Group::Kunit) {
@@ -261,13 +281,20 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
         results: results.canonicalize()?,
         filter: args.filter.clone(),
         checkout,
-        patience: if args.source.profile == build::Profile::Debug { 3 } else { 1 },
+        patience: if args.source.profile == build::Profile::Debug {
+            3
+        } else {
+            1
+        },
     };
     let board = Board::new(ui, args.json);
     if args.suite.is_empty() || args.suite.contains(&Group::Host) {
         suite::run_host(&lab, &board);
     }
-    if suites.iter().any(|suite| matches!(suite, Suite::Filesystem(_))) {
+    if suites
+        .iter()
+        .any(|suite| matches!(suite, Suite::Filesystem(_)))
+    {
         fstests::prepare(&lab)?;
     }
     suite::run_guests(&lab, &board, &suites);
@@ -277,7 +304,11 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
         let all = json!({ "cases": board.cases(), "sum": board.sum(), "junit": report });
         println!("{}", serde_json::to_string_pretty(&all)?);
     } else {
-        ui.say(format!("logs and {} are in {}", "junit.xml", lab.results.display()));
+        ui.say(format!(
+            "logs and {} are in {}",
+            "junit.xml",
+            lab.results.display()
+        ));
         for line in board.closing() {
             println!("{line}");
         }
@@ -285,12 +316,106 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     Ok(if board.good() { 0 } else { Kind::Tests as i32 })
 }
 
+/// Files for the demonstration: the user's, else the documentation of the kernel source.
+fn data_of(cache: &Cache, args: &DemoArgs) -> Result<std::path::PathBuf> {
+    let folder = match (&args.data, &args.source.kdir) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(kdir)) => kdir.join("Documentation"),
+        (None, None) => cache.base().join("Documentation"),
+    };
+    if !folder.is_dir() {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("there is no folder {}", folder.display()),
+        )
+        .hint("name the files to fill the filesystems with: cargo klab demo --data DIR")
+        .into());
+    }
+    Ok(folder.canonicalize()?)
+}
+
+/// Builds the administration command, beside this very program.
+fn build_blksnap(cache: &Cache, ui: &Ui) -> Result<std::path::PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("this program lies in a folder")?;
+    let target = folder
+        .parent()
+        .context("this program lies in a target folder")?;
+    let mut command = Command::new("cargo");
+    command
+        .args(["build", "--release", "--package", "blksnap", "--target-dir"])
+        .arg(target)
+        .current_dir(project::root()?);
+    Step::new(
+        "building the blksnap command",
+        cache.log("blksnap"),
+        Kind::Build,
+    )
+    .run(ui, command)?;
+    Ok(target.join("release/blksnap"))
+}
+
+fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    let kernel = kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?;
+    let results = results_of("demo", args.results.as_deref())?;
+    make(&results)?;
+    let plan = demo::Plan {
+        cache: &cache,
+        runner: &Uml,
+        ui,
+        kernel,
+        blksnap: build_blksnap(&cache, ui)?,
+        data: data_of(&cache, &args)?,
+        results: results.canonicalize()?,
+        filesystems: if args.fs.is_empty() {
+            Filesystem::ALL.to_vec()
+        } else {
+            args.fs.clone()
+        },
+        quiet: args.json,
+    };
+    let reports = demo::run(&plan)?;
+    let held = reports.iter().all(Report::held);
+    if args.json {
+        let all = json!({ "held": held, "results": plan.results, "filesystems": reports });
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(if held { 0 } else { Kind::Tests as i32 });
+    }
+    println!();
+    for picture in reports.iter().filter_map(|report| report.picture.as_ref()) {
+        for line in picture.terminal() {
+            println!("{line}");
+        }
+        println!();
+    }
+    for (report, step) in reports
+        .iter()
+        .flat_map(|r| r.steps.iter().map(move |s| (r, s)))
+    {
+        if !step.held {
+            println!("{} {}: {}", report.filesystem, step.name, step.detail);
+        }
+    }
+    for line in demo::table(&reports) {
+        println!("{line}");
+    }
+    ui.say(format!(
+        "pictures, reports and console logs are in {}",
+        plan.results.display()
+    ));
+    Ok(if held { 0 } else { Kind::Tests as i32 })
+}
+
 fn checkout(folder: &Path) -> Result<std::path::PathBuf> {
     let built = folder.join("check").is_file() && folder.join("src/feature").is_file();
     if !built {
         return Err(Failure::new(
             Kind::Usage,
-            format!("--fstests {}: not an xfstests checkout that has been built", folder.display()),
+            format!(
+                "--fstests {}: not an xfstests checkout that has been built",
+                folder.display()
+            ),
         )
         .hint(format!("make -C {}", folder.display()))
         .into());
@@ -301,7 +426,12 @@ fn checkout(folder: &Path) -> Result<std::path::PathBuf> {
 fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
     let store = store()?;
     match verb {
-        SeriesVerb::Import { worktree, base, fold, json } => {
+        SeriesVerb::Import {
+            worktree,
+            base,
+            fold,
+            json,
+        } => {
             let git = Git::at(&worktree);
             let project = Git::at(store.root());
             let name = project.text(["config", "user.name"]).unwrap_or_default();
@@ -312,8 +442,12 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
                     .into());
             }
             let sender = format!("{name} <{address}>");
-            let options =
-                import::Options { base: &base, head: "HEAD", sender: Some(&sender), fold };
+            let options = import::Options {
+                base: &base,
+                head: "HEAD",
+                sender: Some(&sender),
+                fold,
+            };
             let imported = import::import(&store, &git, &options)?;
             if json {
                 println!("{}", serde_json::to_string(&imported)?);
@@ -323,7 +457,9 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
                 ui.say(format!("warning: no mail names the new file {path}"));
             }
             for path in &imported.ignored {
-                ui.say(format!("warning: {path} is in no commit: git add --force {path}"));
+                ui.say(format!(
+                    "warning: {path} is in no commit: git add --force {path}"
+                ));
             }
             println!("{} mails, {} new files", imported.mails, imported.new_files);
             Ok(0)
@@ -345,7 +481,11 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
                     report.problems.len()
                 );
             }
-            Ok(if report.problems.is_empty() { 0 } else { Kind::Series as i32 })
+            Ok(if report.problems.is_empty() {
+                0
+            } else {
+                Kind::Series as i32
+            })
         }
         SeriesVerb::Format { folder, kdir } => {
             let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
@@ -370,7 +510,11 @@ fn clean(args: &CleanArgs, ui: &Ui) -> Result<i32> {
         if base.is_dir() {
             for entry in std::fs::read_dir(&base)? {
                 let path = entry?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
                 if path.is_dir() && name.starts_with(build::OBJECTS) {
                     parts.push(path);
                 }
@@ -384,7 +528,12 @@ fn clean(args: &CleanArgs, ui: &Ui) -> Result<i32> {
         task.done();
     }
     if cache.base().join(".git").is_dir() {
-        text_of(Command::new("git").arg("-C").arg(cache.base()).args(["worktree", "prune"]))?;
+        text_of(
+            Command::new("git")
+                .arg("-C")
+                .arg(cache.base())
+                .args(["worktree", "prune"]),
+        )?;
     }
     Ok(0)
 }

@@ -20,11 +20,16 @@ const CONSOLE: &str = "/dev/tty1";
 pub fn main(job_file: &Path) -> ! {
     let ending = match Job::read(job_file) {
         Ok(job) => {
-            let ending = prepare(&job).and_then(|()| run(&job)).unwrap_or_else(|error| {
-                let problem = format!("{error:#}");
-                say(&problem);
-                Ending { status: 127, problem: Some(problem) }
-            });
+            let ending = prepare(&job)
+                .and_then(|()| run(&job))
+                .unwrap_or_else(|error| {
+                    let problem = format!("{error:#}");
+                    say(&problem);
+                    Ending {
+                        status: 127,
+                        problem: Some(problem),
+                    }
+                });
             Some((job.results, ending))
         }
         Err(error) => {
@@ -91,14 +96,22 @@ fn prepare(job: &Job) -> Result<()> {
     if !Path::new("/etc/mtab").exists() {
         std::os::unix::fs::symlink("/proc/self/mounts", "/etc/mtab")?;
     }
-    for (link, target) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+    for (link, target) in [
+        ("fd", ""),
+        ("stdin", "/0"),
+        ("stdout", "/1"),
+        ("stderr", "/2"),
+    ] {
         let path = Path::new("/dev").join(link);
         if !path.exists() {
             std::os::unix::fs::symlink(format!("/proc/self/fd{target}"), path)?;
         }
     }
     std::fs::create_dir_all(&job.results)?;
-    let place = job.results.to_str().context("the results folder is not UTF-8")?;
+    let place = job
+        .results
+        .to_str()
+        .context("the results folder is not UTF-8")?;
     attach("hostfs", place, Some(place))?;
     rustix::system::sethostname(b"guest").context("cannot set the host name")?;
     Ok(())
@@ -106,13 +119,20 @@ fn prepare(job: &Job) -> Result<()> {
 
 fn run(job: &Job) -> Result<Ending> {
     let console = console(job.interactive)?;
-    let input = if job.interactive { console.try_clone()? } else { File::open("/dev/null")? };
+    let input = if job.interactive {
+        console.try_clone()?
+    } else {
+        File::open("/dev/null")?
+    };
     let (program, arguments) = job.command.split_first().context("no command")?;
     let mut command = Command::new(program);
     command
         .args(arguments)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("HOME", "/root")
         .env("LC_ALL", "C.UTF-8")
         .envs(&job.environment)
@@ -137,12 +157,18 @@ fn run(job: &Job) -> Result<Ending> {
         Ok(child) => child,
         Err(error) => {
             let problem = format!("cannot run {program} in {}: {error}", job.folder.display());
-            return Ok(Ending { status: 127, problem: Some(problem) });
+            return Ok(Ending {
+                status: 127,
+                problem: Some(problem),
+            });
         }
     };
     let status = reap(child.id())?;
     tcdrain(console.as_fd())?;
-    Ok(Ending { status, problem: None })
+    Ok(Ending {
+        status,
+        problem: None,
+    })
 }
 
 fn console(interactive: bool) -> Result<File> {
@@ -168,7 +194,9 @@ fn reap(wanted: u32) -> Result<i32> {
         }
         if pid as u32 == wanted {
             let status = std::process::ExitStatus::from_raw(raw);
-            return Ok(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
+            return Ok(status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
         }
     }
 }

@@ -66,9 +66,8 @@ impl Outcome {
         if let Some(problem) = self.problem {
             return Err(Failure::new(Kind::Guest, format!("in the guest: {problem}")).into());
         }
-        self.status.ok_or_else(|| {
-            Failure::new(Kind::Guest, format!("the guest died; see {log}")).into()
-        })
+        self.status
+            .ok_or_else(|| Failure::new(Kind::Guest, format!("the guest died; see {log}")).into())
     }
 }
 
@@ -135,7 +134,13 @@ pub fn run(
     let kernel = File::create(&console)?;
     let timed_out = if spec.interactive {
         let terminal = Terminal::save();
-        let mut running = runner.start(&machine, Consoles { kernel, command: None })?;
+        let mut running = runner.start(
+            &machine,
+            Consoles {
+                kernel,
+                command: None,
+            },
+        )?;
         while !running.ended()? {
             std::thread::sleep(TICK);
         }
@@ -176,7 +181,13 @@ fn watch(
         }
     });
     let mut copy = File::create(machine.results.join("output.log"))?;
-    let mut running = runner.start(machine, Consoles { kernel, command: Some(writer) })?;
+    let mut running = runner.start(
+        machine,
+        Consoles {
+            kernel,
+            command: Some(writer),
+        },
+    )?;
     let mut heard = Instant::now();
     let mut size = 0;
     let mut timed_out = false;
@@ -229,7 +240,8 @@ fn make_disks(folder: &Path, sizes: &[u64]) -> Result<Vec<PathBuf>> {
     for (number, size) in sizes.iter().enumerate() {
         let path = folder.join(format!("disk{number}"));
         let file = File::create(&path)?;
-        file.set_len(*size).with_context(|| format!("cannot make a disk of {size} bytes"))?;
+        file.set_len(*size)
+            .with_context(|| format!("cannot make a disk of {size} bytes"))?;
         disks.push(path);
     }
     Ok(disks)
@@ -296,7 +308,12 @@ mod tests {
         let mock = Mock::new(|machine, _, output| {
             assert_eq!(machine.disks[0].metadata().unwrap().len(), 1 << 20);
             output.write_all(b"hello").unwrap();
-            Ending { status: 7, problem: None }.write(&machine.results).unwrap();
+            Ending {
+                status: 7,
+                problem: None,
+            }
+            .write(&machine.results)
+            .unwrap();
         });
         let (outcome, output) = outcome(&mock);
         assert_eq!(output, b"hello");
@@ -307,16 +324,29 @@ mod tests {
     #[test]
     fn a_complaint_is_worth_more_than_success() {
         let (outcome, _) = outcome(&Mock::new(|machine, kernel, _| {
-            kernel.write_all(b"[ 1.0] WARNING: CPU: 0 PID: 1 at x\n").unwrap();
-            Ending { status: 0, problem: None }.write(&machine.results).unwrap();
+            kernel
+                .write_all(b"[ 1.0] WARNING: CPU: 0 PID: 1 at x\n")
+                .unwrap();
+            Ending {
+                status: 0,
+                problem: None,
+            }
+            .write(&machine.results)
+            .unwrap();
         }));
-        assert_eq!(crate::fail::status_of(&outcome.into_status().unwrap_err()), 114);
+        assert_eq!(
+            crate::fail::status_of(&outcome.into_status().unwrap_err()),
+            114
+        );
     }
 
     #[test]
     fn a_guest_that_died_has_no_status() {
         let (outcome, _) = outcome(&Mock::new(|_, _, _| {}));
-        assert_eq!(crate::fail::status_of(&outcome.into_status().unwrap_err()), 114);
+        assert_eq!(
+            crate::fail::status_of(&outcome.into_status().unwrap_err()),
+            114
+        );
     }
 
     #[test]
@@ -324,6 +354,9 @@ mod tests {
         let mut mock = Mock::new(|_, _, _| {});
         mock.ends = false;
         let (outcome, _) = outcome(&mock);
-        assert_eq!(crate::fail::status_of(&outcome.into_status().unwrap_err()), 113);
+        assert_eq!(
+            crate::fail::status_of(&outcome.into_status().unwrap_err()),
+            113
+        );
     }
 }

@@ -21,7 +21,11 @@ impl Mock {
     pub fn new(
         script: impl Fn(&Machine, &mut dyn Write, &mut dyn Write) + Sync + Send + 'static,
     ) -> Self {
-        Self { script: Box::new(script), ends: true, started: Mutex::new(Vec::new()) }
+        Self {
+            script: Box::new(script),
+            ends: true,
+            started: Mutex::new(Vec::new()),
+        }
     }
 }
 
@@ -30,7 +34,10 @@ impl Runner for Mock {
         let mut output = consoles.command.take().expect("tests have no terminal");
         (self.script)(machine, &mut consoles.kernel, &mut output);
         self.started.lock().unwrap().push(machine.clone());
-        Ok(Box::new(Done { ends: self.ends, _output: (!self.ends).then_some(output) }))
+        Ok(Box::new(Done {
+            ends: self.ends,
+            _output: (!self.ends).then_some(output),
+        }))
     }
 }
 

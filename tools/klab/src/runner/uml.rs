@@ -22,7 +22,10 @@ impl Runner for Uml {
                 writable.push(folder);
             }
         }
-        let sandbox = Sandbox { writable, command: command_line(machine, interactive)? };
+        let sandbox = Sandbox {
+            writable,
+            command: command_line(machine, interactive)?,
+        };
         let mut command = sandbox.command()?;
         command.stderr(consoles.kernel);
         match consoles.command {
@@ -37,7 +40,10 @@ impl Runner for Uml {
         die_with_parent(&mut command);
         let child = command.spawn().context("cannot start the guest")?;
         let watched = (!interactive).then(|| Watched::new(child.id(), false));
-        Ok(Box::new(Process { child, _watched: watched }))
+        Ok(Box::new(Process {
+            child,
+            _watched: watched,
+        }))
     }
 }
 
@@ -127,12 +133,18 @@ mod tests {
         assert_eq!(words[0], "/k/linux");
         assert!(words.contains(&"ro".into()) && !words.contains(&"rw".into()));
         assert!(words.contains(&"ubd1=/s/b".into()) && words.contains(&"kunit.enable=1".into()));
-        assert_eq!(words[words.len() - 3..], ["--", "guest-init", "/r/job.json"]);
+        assert_eq!(
+            words[words.len() - 3..],
+            ["--", "guest-init", "/r/job.json"]
+        );
     }
 
     #[test]
     fn a_path_that_would_break_the_command_line_is_refused() {
-        let machine = Machine { job: "/a b/job".into(), ..machine() };
+        let machine = Machine {
+            job: "/a b/job".into(),
+            ..machine()
+        };
         assert!(command_line(&machine, false).is_err());
     }
 }

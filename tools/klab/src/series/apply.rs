@@ -26,8 +26,9 @@ pub fn apply(store: &Store, git: &Git, base: &str) -> Result<Vec<Applied>> {
         apply_changes(&git, &name, &mail)?;
         add_new_files(store, &git, &name, &mail)?;
         let tree = git.text(["write-tree"])?;
-        let (author, address) =
-            mail.author_parts().map_err(|error| malformed(format!("{name}: {error}")))?;
+        let (author, address) = mail
+            .author_parts()
+            .map_err(|error| malformed(format!("{name}: {error}")))?;
         let commit = git
             .with_env("GIT_AUTHOR_NAME", author)
             .with_env("GIT_AUTHOR_EMAIL", address)
@@ -40,7 +41,11 @@ pub fn apply(store: &Store, git: &Git, base: &str) -> Result<Vec<Applied>> {
             Some(mail.message().as_bytes()),
         )?;
         parent = String::from_utf8(commit)?.trim().to_owned();
-        applied.push(Applied { name, commit: parent.clone(), tree });
+        applied.push(Applied {
+            name,
+            commit: parent.clone(),
+            tree,
+        });
     }
     Ok(applied)
 }
@@ -54,7 +59,9 @@ fn apply_changes(git: &Git, name: &str, mail: &Mail) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "\n  | ");
+    let said = String::from_utf8_lossy(&output.stderr)
+        .trim()
+        .replace('\n', "\n  | ");
     Err(malformed(format!(
         "{name} does not apply to {} with the mails before it:\n  | {said}",
         git.folder().display()
@@ -75,7 +82,10 @@ fn add_new_files(store: &Store, git: &Git, name: &str, mail: &Mail) -> Result<()
         entries.extend_from_slice(format!("{mode} {}\t{path}\0", blob.trim()).as_bytes());
     }
     if !entries.is_empty() {
-        git.bytes(["update-index", "--add", "-z", "--index-info"], Some(&entries))?;
+        git.bytes(
+            ["update-index", "--add", "-z", "--index-info"],
+            Some(&entries),
+        )?;
     }
     Ok(())
 }

@@ -30,7 +30,10 @@ pub fn check(store: &Store, git: &Git, base: &str) -> Result<Report> {
     report.new_files = mails.iter().map(|(_, mail)| mail.new_files.len()).sum();
     let release = super::import::release(git, base)?;
     if store.base()? != release {
-        report.problems.push(format!("patches/base says {}, not {release}", store.base()?));
+        report.problems.push(format!(
+            "patches/base says {}, not {release}",
+            store.base()?
+        ));
     }
     if report.problems.is_empty() {
         round_trip(store, git, base, &mut report)?;
@@ -45,10 +48,19 @@ fn form(store: &Store, mails: &Mails, in_base: &HashSet<String>) -> Result<Vec<S
     let files = store.new_files()?;
     for (number, (name, mail)) in mails.iter().enumerate() {
         if *name != mail.file_name(number + 1) {
-            problems.push(format!("{name}: its name should be {}", mail.file_name(number + 1)));
+            problems.push(format!(
+                "{name}: its name should be {}",
+                mail.file_name(number + 1)
+            ));
         }
-        if mail.diff.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"new file mode")) {
-            problems.push(format!("{name}: adds a file in its diff, not as a source file"));
+        if mail
+            .diff
+            .split(|byte| *byte == b'\n')
+            .any(|line| line.starts_with(b"new file mode"))
+        {
+            problems.push(format!(
+                "{name}: adds a file in its diff, not as a source file"
+            ));
         }
         if let Err(error) = mail.check_message() {
             problems.push(format!("{name}: {error}"));
@@ -56,7 +68,9 @@ fn form(store: &Store, mails: &Mails, in_base: &HashSet<String>) -> Result<Vec<S
         match mail.changed_files() {
             Ok(paths) => {
                 for path in paths.iter().filter(|path| !in_base.contains(*path)) {
-                    problems.push(format!("{name}: changes {path}, which the base does not have"));
+                    problems.push(format!(
+                        "{name}: changes {path}, which the base does not have"
+                    ));
                 }
             }
             Err(error) => problems.push(format!("{name}: {error}")),
@@ -69,7 +83,9 @@ fn form(store: &Store, mails: &Mails, in_base: &HashSet<String>) -> Result<Vec<S
                 problems.push(format!("{path}: added by {first} and by {name}"));
             }
             if !files.contains_key(path) {
-                problems.push(format!("{name}: adds {path}, but there is no such source file"));
+                problems.push(format!(
+                    "{name}: adds {path}, but there is no such source file"
+                ));
             }
         }
     }
@@ -107,23 +123,34 @@ fn round_trip(store: &Store, git: &Git, base: &str, report: &mut Report) -> Resu
     report.tree = Some(last.tree.clone());
     let folder = tempfile::tempdir()?;
     let copy = Store::at(folder.path());
-    let options = Options { base, head: &last.commit, sender: None, fold: false };
+    let options = Options {
+        base,
+        head: &last.commit,
+        sender: None,
+        fold: false,
+    };
     import(&copy, git, &options)?;
     let second = apply(&copy, git, base)?;
     let end = second.last().map_or(base, |applied| &applied.commit);
     if git.tree(end)? != last.tree {
-        report.problems.push("importing the applied series gives another tree".into());
+        report
+            .problems
+            .push("importing the applied series gives another tree".into());
     }
     // An all-equal line of range-diff reads `1:  abc = 1:  def subject`.
     let ranges = [format!("{base}..{}", last.commit), format!("{base}..{end}")];
     let compared = git.text(["range-diff", "--no-color", "-s", &ranges[0], &ranges[1]])?;
     for line in compared.lines() {
         if line.split_whitespace().nth(2) != Some("=") {
-            report.problems.push(format!("range-diff after importing again: {line}"));
+            report
+                .problems
+                .push(format!("range-diff after importing again: {line}"));
         }
     }
     if compared.lines().count() != first.len() {
-        report.problems.push("range-diff did not compare every mail".into());
+        report
+            .problems
+            .push("range-diff did not compare every mail".into());
     }
     Ok(())
 }

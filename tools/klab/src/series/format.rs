@@ -15,7 +15,9 @@ use crate::git::Git;
 pub fn format(store: &Store, base: &Base, folder: &Path) -> Result<usize> {
     let git = Git::at(&base.repository);
     let applied = apply(store, &git, &base.commit)?;
-    let last = applied.last().ok_or_else(|| malformed("the series has no mails"))?;
+    let last = applied
+        .last()
+        .ok_or_else(|| malformed("the series has no mails"))?;
     make(folder)?;
     let target = folder.canonicalize()?;
     let target = target.to_str().context("the path is not UTF-8")?;

@@ -46,7 +46,12 @@ pub fn import(store: &Store, git: &Git, options: &Options<'_>) -> Result<Importe
     if !git.holds(["merge-base", "--is-ancestor", &base, &head])? {
         return Err(Failure::new(
             Kind::Usage,
-            format!("{} is no ancestor of {} in {}", options.base, options.head, show(git)),
+            format!(
+                "{} is no ancestor of {} in {}",
+                options.base,
+                options.head,
+                show(git)
+            ),
         )
         .hint("name the commit the series starts from: cargo klab series import DIR --base REV")
         .into());
@@ -93,7 +98,11 @@ pub fn import(store: &Store, git: &Git, options: &Options<'_>) -> Result<Importe
     }
     let obsolete: BTreeSet<String> = store
         .mails()
-        .map(|old| old.into_iter().flat_map(|(_, mail)| mail.new_files).collect())
+        .map(|old| {
+            old.into_iter()
+                .flat_map(|(_, mail)| mail.new_files)
+                .collect()
+        })
         .unwrap_or_default();
     let mut named = BTreeSet::new();
     for (_, mail) in &mails {
@@ -106,9 +115,18 @@ pub fn import(store: &Store, git: &Git, options: &Options<'_>) -> Result<Importe
         remove_new_file(store, path)?;
     }
     store.write_mails(&mails)?;
-    let unnamed = store.new_files()?.into_keys().filter(|path| !named.contains(path)).collect();
+    let unnamed = store
+        .new_files()?
+        .into_keys()
+        .filter(|path| !named.contains(path))
+        .collect();
     let ignored = ignored_sources(git)?;
-    Ok(Imported { mails: mails.len(), new_files: named.len(), unnamed, ignored })
+    Ok(Imported {
+        mails: mails.len(),
+        new_files: named.len(),
+        unnamed,
+        ignored,
+    })
 }
 
 /// A distribution's `.gitignore` may hide new sources from `git add`; generated ones lie in folders
@@ -127,10 +145,16 @@ fn ignored_sources(git: &Git) -> Result<Vec<String>> {
         "*.rst",
     ])?;
     let is_source = |path: &&str| {
-        let named = [".c", ".h", ".rs", ".rst"].iter().any(|ending| path.ends_with(ending));
+        let named = [".c", ".h", ".rs", ".rst"]
+            .iter()
+            .any(|ending| path.ends_with(ending));
         named && !path.ends_with(".mod.c")
     };
-    Ok(listing.lines().filter(is_source).map(str::to_owned).collect())
+    Ok(listing
+        .lines()
+        .filter(is_source)
+        .map(str::to_owned)
+        .collect())
 }
 
 fn show(git: &Git) -> String {
@@ -154,7 +178,11 @@ pub fn version_of(makefile: &str) -> Result<(u32, u32, u32)> {
             .and_then(|(_, value)| value.trim().parse().ok())
             .with_context(|| format!("the Makefile has no {name}: is this a kernel tree?"))
     };
-    Ok((number("VERSION")?, number("PATCHLEVEL")?, number("SUBLEVEL")?))
+    Ok((
+        number("VERSION")?,
+        number("PATCHLEVEL")?,
+        number("SUBLEVEL")?,
+    ))
 }
 
 fn mail_of(
@@ -208,23 +236,42 @@ fn mail_of(
         body: body.trim().to_owned(),
         diff: diff(git, parent, commit, &in_place)?,
     };
-    mail.check_message().map_err(|error| malformed(format!("\"{subject}\": {error}")))?;
+    mail.check_message()
+        .map_err(|error| malformed(format!("\"{subject}\": {error}")))?;
     Ok(mail)
 }
 
 fn changes(git: &Git, parent: &str, commit: &str) -> Result<Vec<Change>> {
-    let raw = git.bytes(["diff-tree", "-r", "-z", "--no-renames", "--raw", parent, commit], None)?;
+    let raw = git.bytes(
+        [
+            "diff-tree",
+            "-r",
+            "-z",
+            "--no-renames",
+            "--raw",
+            parent,
+            commit,
+        ],
+        None,
+    )?;
     let raw = String::from_utf8(raw).context("a path is not UTF-8")?;
     let mut fields = raw.split_terminator('\0');
     let mut changes = Vec::new();
     while let Some(meta) = fields.next() {
-        let path = fields.next().context("git printed half a change")?.to_owned();
+        let path = fields
+            .next()
+            .context("git printed half a change")?
+            .to_owned();
         let words: Vec<&str> = meta.split(' ').collect();
         let &[_, mode, _, _, status] = words.as_slice() else {
             anyhow::bail!("git printed `{meta}`");
         };
         let status = status.chars().next().context("git printed no status")?;
-        changes.push(Change { status, mode: mode.to_owned(), path });
+        changes.push(Change {
+            status,
+            mode: mode.to_owned(),
+            path,
+        });
     }
     Ok(changes)
 }
@@ -252,7 +299,10 @@ fn diff(git: &Git, parent: &str, commit: &str, paths: &[String]) -> Result<Vec<u
         commit,
         "--",
     ];
-    git.bytes(fixed.into_iter().chain(paths.iter().map(String::as_str)), None)
+    git.bytes(
+        fixed.into_iter().chain(paths.iter().map(String::as_str)),
+        None,
+    )
 }
 
 fn write_new_file(store: &Store, git: &Git, head: &str, path: &str) -> Result<()> {

@@ -59,7 +59,11 @@ impl Mail {
         }
         let subject = subject.context("no Subject header")?;
         let subject = match subject.strip_prefix("[PATCH") {
-            Some(rest) => rest.split_once("] ").context("no `]` ends `[PATCH`")?.1.to_owned(),
+            Some(rest) => rest
+                .split_once("] ")
+                .context("no `]` ends `[PATCH`")?
+                .1
+                .to_owned(),
             None => subject,
         };
         let (body, diff) = split_at_line(rest, b"---").context("no line `---` ends the message")?;
@@ -83,7 +87,10 @@ impl Mail {
 
     /// Name and address of the author.
     pub fn author_parts(&self) -> Result<(&str, &str)> {
-        let parts = self.author.strip_suffix('>').and_then(|text| text.split_once(" <"));
+        let parts = self
+            .author
+            .strip_suffix('>')
+            .and_then(|text| text.split_once(" <"));
         match parts {
             Some((name, address)) if !name.is_empty() => Ok((name.trim_matches('"'), address)),
             _ => bail!("`{}` is not of the form `Name <address>`", self.author),
@@ -155,7 +162,10 @@ impl Mail {
 fn split_at_line<'a>(bytes: &'a [u8], wanted: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let mut start = 0;
     while start < bytes.len() {
-        let end = bytes[start..].iter().position(|byte| *byte == b'\n').map(|at| start + at);
+        let end = bytes[start..]
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .map(|at| start + at);
         let line = &bytes[start..end.unwrap_or(bytes.len())];
         let next = end.map_or(bytes.len(), |end| end + 1);
         if line == wanted {
@@ -187,8 +197,9 @@ fn unfold(head: &str) -> Result<Vec<(String, String)>> {
         } else if line.starts_with("From ") && headers.is_empty() {
             // The separator line of a mailbox.
         } else {
-            let (name, value) =
-                line.split_once(':').with_context(|| format!("`{line}` is not a header"))?;
+            let (name, value) = line
+                .split_once(':')
+                .with_context(|| format!("`{line}` is not a header"))?;
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
     }
@@ -215,13 +226,21 @@ mod tests {
     fn a_mail_survives_the_way_there_and_back() {
         let mail = example();
         assert_eq!(Mail::parse(&mail.render()).unwrap(), mail);
-        let bare = Mail { diff: Vec::new(), new_files: Vec::new(), body: String::new(), ..mail };
+        let bare = Mail {
+            diff: Vec::new(),
+            new_files: Vec::new(),
+            body: String::new(),
+            ..mail
+        };
         assert_eq!(Mail::parse(&bare.render()).unwrap(), bare);
     }
 
     #[test]
     fn non_ascii_text_is_declared() {
-        let mail = Mail { body: "Größe".into(), ..example() };
+        let mail = Mail {
+            body: "Größe".into(),
+            ..example()
+        };
         let text = mail.render();
         assert!(find(&text, b"Content-Type: text/plain; charset=UTF-8").is_some());
         assert_eq!(Mail::parse(&text).unwrap(), mail);
@@ -241,7 +260,10 @@ mod tests {
     #[test]
     fn a_message_that_would_be_cut_is_refused() {
         for body in ["one\n---\ntwo", "x\ndiff --git a b", "From: someone\nrest"] {
-            let mail = Mail { body: body.into(), ..example() };
+            let mail = Mail {
+                body: body.into(),
+                ..example()
+            };
             assert!(mail.check_message().is_err(), "{body:?}");
         }
         example().check_message().unwrap();
@@ -249,14 +271,20 @@ mod tests {
 
     #[test]
     fn a_rename_is_refused() {
-        let mail = Mail { diff: b"diff --git a/fs/a b/fs/c\n".to_vec(), ..example() };
+        let mail = Mail {
+            diff: b"diff --git a/fs/a b/fs/c\n".to_vec(),
+            ..example()
+        };
         assert!(mail.changed_files().is_err());
     }
 
     #[test]
     fn file_names_are_plain() {
         assert_eq!(example().file_name(7), "0007-fs-add-a-thing.patch");
-        let mail = Mail { subject: "rust: block: don't `panic`!".into(), ..example() };
+        let mail = Mail {
+            subject: "rust: block: don't `panic`!".into(),
+            ..example()
+        };
         assert_eq!(mail.file_name(12), "0012-rust-block-don-t-panic.patch");
     }
 }

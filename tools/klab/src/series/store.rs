@@ -107,9 +107,16 @@ impl Store {
 
     /// Where a new file lies or, if it is not there yet, has to lie.
     pub fn place_of(&self, kernel_path: &str) -> PathBuf {
-        let mut existing = FOLDERS.iter().map(|folder| self.root.join(folder).join(kernel_path));
-        let layout = LAYOUT_PATHS.iter().any(|start| kernel_path.starts_with(start));
-        let by_rule = self.root.join(FOLDERS[usize::from(!layout)]).join(kernel_path);
+        let mut existing = FOLDERS
+            .iter()
+            .map(|folder| self.root.join(folder).join(kernel_path));
+        let layout = LAYOUT_PATHS
+            .iter()
+            .any(|start| kernel_path.starts_with(start));
+        let by_rule = self
+            .root
+            .join(FOLDERS[usize::from(!layout)])
+            .join(kernel_path);
         existing.find(|path| path.is_file()).unwrap_or(by_rule)
     }
 
@@ -156,10 +163,17 @@ impl Store {
         let read = || -> std::io::Result<NewFile> {
             let content = std::fs::read(&path)?;
             let executable = path.metadata()?.permissions().mode() & 0o100 != 0;
-            Ok(NewFile { content, executable })
+            Ok(NewFile {
+                content,
+                executable,
+            })
         };
         read().map_err(|error| {
-            malformed(format!("the new file {} cannot be read: {error}", path.display())).into()
+            malformed(format!(
+                "the new file {} cannot be read: {error}",
+                path.display()
+            ))
+            .into()
         })
     }
 }
@@ -178,11 +192,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::at(folder.path());
         let rule = |path: &str| {
-            store.place_of(path).strip_prefix(folder.path()).unwrap().display().to_string()
+            store
+                .place_of(path)
+                .strip_prefix(folder.path())
+                .unwrap()
+                .display()
+                .to_string()
         };
         assert_eq!(rule("fs/layout_test.c"), "fs-hooks/linux/fs/layout_test.c");
-        assert_eq!(rule("fs/iomap/layout.c"), "fs-hooks/linux/fs/iomap/layout.c");
-        assert_eq!(rule("block/blk-filter.c"), "rust-blksnap/linux/block/blk-filter.c");
+        assert_eq!(
+            rule("fs/iomap/layout.c"),
+            "fs-hooks/linux/fs/iomap/layout.c"
+        );
+        assert_eq!(
+            rule("block/blk-filter.c"),
+            "rust-blksnap/linux/block/blk-filter.c"
+        );
         let there = folder.path().join("fs-hooks/linux/block/odd.c");
         write_if_changed(&there, b"x").unwrap();
         assert_eq!(rule("block/odd.c"), "fs-hooks/linux/block/odd.c");
@@ -201,7 +226,9 @@ mod tests {
             diff: Vec::new(),
         };
         let write = |body: &str, content: &[u8]| {
-            store.write_mails(&vec![("0001-s.patch".into(), mail(body))]).unwrap();
+            store
+                .write_mails(&vec![("0001-s.patch".into(), mail(body))])
+                .unwrap();
             write_if_changed(&store.place_of("fs/layout.c"), content).unwrap();
             store.fingerprint().unwrap()
         };

@@ -41,7 +41,11 @@ impl Base {
     pub fn pristine(cache: &Cache) -> Result<Self> {
         let repository = cache.base();
         let commit = Git::at(&repository).commit("refs/tags/base")?;
-        Ok(Self { repository, commit, name: "series".into() })
+        Ok(Self {
+            repository,
+            commit,
+            name: "series".into(),
+        })
     }
 
     /// Somebody's own kernel repository, at what is checked out there.
@@ -53,12 +57,22 @@ impl Base {
         let commit = git.commit("HEAD").map_err(|_| {
             Failure::new(
                 Kind::Usage,
-                format!("--kdir {} is no git repository with a commit", folder.display()),
+                format!(
+                    "--kdir {} is no git repository with a commit",
+                    folder.display()
+                ),
             )
-            .hint(format!("git -C {} init && git add -A && git commit", folder.display()))
+            .hint(format!(
+                "git -C {} init && git add -A && git commit",
+                folder.display()
+            ))
         })?;
         let hash = blake3::hash(repository.as_os_str().as_encoded_bytes()).to_hex();
-        Ok(Self { repository, commit, name: format!("kdir-{}", &hash[..12]) })
+        Ok(Self {
+            repository,
+            commit,
+            name: format!("kdir-{}", &hash[..12]),
+        })
     }
 }
 
@@ -73,18 +87,28 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
     let series = store.fingerprint()?;
     let present = folder.join(".git").exists() && recorded.is_some();
     if present {
-        refuse_own_work(&folder, recorded.as_ref().map(|state| state.commit.as_str()))?;
+        refuse_own_work(
+            &folder,
+            recorded.as_ref().map(|state| state.commit.as_str()),
+        )?;
     }
     if let Some(state) = recorded
         .as_ref()
         .filter(|state| present && state.base == base.commit && state.series == series)
     {
         let commit = state.commit.clone();
-        return Ok(Tree { folder, commit, lock });
+        return Ok(Tree {
+            folder,
+            commit,
+            lock,
+        });
     }
     let task = ui.task("applying the series", None);
     let applied = apply(store, &git, &base.commit)?;
-    let commit = applied.last().map_or(&base.commit, |last| &last.commit).clone();
+    let commit = applied
+        .last()
+        .map_or(&base.commit, |last| &last.commit)
+        .clone();
     // A reference keeps the commits alive, and `git log` in the tree has a name to show.
     git.text(["update-ref", &format!("refs/klab/{}", base.name), &commit])?;
     task.done();
@@ -95,9 +119,20 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
     } else {
         Git::at(&folder).text(["checkout", "--quiet", "--detach", &commit])?;
     }
-    let state = State { base: base.commit.clone(), series, commit: commit.clone() };
-    write_if_changed(&state_file, serde_json::to_string_pretty(&state)?.as_bytes())?;
-    Ok(Tree { folder, commit, lock })
+    let state = State {
+        base: base.commit.clone(),
+        series,
+        commit: commit.clone(),
+    };
+    write_if_changed(
+        &state_file,
+        serde_json::to_string_pretty(&state)?.as_bytes(),
+    )?;
+    Ok(Tree {
+        folder,
+        commit,
+        lock,
+    })
 }
 
 /// Makes the worktree under another name first, so that one that is there is whole.
@@ -109,9 +144,14 @@ fn create(cache: &Cache, git: &Git, folder: &Path, commit: &str) -> Result<()> {
     }
     git.text(["worktree", "prune"])?;
     let scratch = cache.scratch_for(folder)?;
-    let half = scratch.path().to_str().context("the cache path is not UTF-8")?;
+    let half = scratch
+        .path()
+        .to_str()
+        .context("the cache path is not UTF-8")?;
     let whole = folder.to_str().context("the cache path is not UTF-8")?;
-    git.text(["worktree", "add", "--quiet", "--force", "--detach", half, commit])?;
+    git.text([
+        "worktree", "add", "--quiet", "--force", "--detach", half, commit,
+    ])?;
     git.text(["worktree", "move", half, whole])?;
     exclude_objects(git)
 }

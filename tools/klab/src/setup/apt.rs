@@ -30,7 +30,9 @@ pub struct Mirror {
 /// The first entry for the release this machine runs.
 pub fn mirror_of_machine(etc: &Path) -> Result<Mirror> {
     let release = read_optional(Path::new("/etc/os-release"))?.unwrap_or_default();
-    let codename = os_release(&release, "VERSION_CODENAME").unwrap_or("sid").to_owned();
+    let codename = os_release(&release, "VERSION_CODENAME")
+        .unwrap_or("sid")
+        .to_owned();
     for file in source_files(etc)? {
         let text = read_optional(&file)?.unwrap_or_default();
         let found = if file.extension().is_some_and(|ext| ext == "sources") {
@@ -44,7 +46,10 @@ pub fn mirror_of_machine(etc: &Path) -> Result<Mirror> {
     }
     Err(Failure::new(
         Kind::Requirement,
-        format!("{} names no Debian archive for {codename}", etc.join("sources.list").display()),
+        format!(
+            "{} names no Debian archive for {codename}",
+            etc.join("sources.list").display()
+        ),
     )
     .hint(format!(
         "echo 'deb http://YOUR-MIRROR/debian {codename} main' >> {}",
@@ -60,7 +65,10 @@ fn source_files(etc: &Path) -> Result<Vec<PathBuf>> {
         let mut more = Vec::new();
         for entry in std::fs::read_dir(&parts)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|ext| ext == "list" || ext == "sources") {
+            if path
+                .extension()
+                .is_some_and(|ext| ext == "list" || ext == "sources")
+            {
                 more.push(path);
             }
         }
@@ -95,7 +103,10 @@ fn from_deb822(text: &str, codename: &str) -> Option<Mirror> {
             }
         }
         let field = |name: &str| {
-            fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+            fields
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.as_str())
         };
         let on = |name: &str, unset| {
             field(name).map_or(unset, |value| ["yes", "true", "1"].contains(&value))
@@ -122,7 +133,10 @@ fn from_deb822(text: &str, codename: &str) -> Option<Mirror> {
 fn from_lines(text: &str, codename: &str) -> Option<Mirror> {
     for line in text.lines() {
         let line = line.split('#').next().unwrap_or_default().trim();
-        let Some(rest) = line.strip_prefix("deb").filter(|r| r.starts_with([' ', '\t', '['])) else {
+        let Some(rest) = line
+            .strip_prefix("deb")
+            .filter(|r| r.starts_with([' ', '\t', '[']))
+        else {
             continue;
         };
         let rest = rest.trim_start();
@@ -131,13 +145,17 @@ fn from_lines(text: &str, codename: &str) -> Option<Mirror> {
             None => ("", rest),
         };
         let mut words = rest.split_whitespace();
-        let (Some(uri), Some(suite)) = (words.next(), words.next()) else { continue };
+        let (Some(uri), Some(suite)) = (words.next(), words.next()) else {
+            continue;
+        };
         let components: Vec<&str> = words.collect();
         if !wanted("deb", suite, &components.join(" "), codename) {
             continue;
         }
         let option = |name: &str| {
-            options.split_whitespace().find_map(|o| o.strip_prefix(name)?.strip_prefix('='))
+            options
+                .split_whitespace()
+                .find_map(|o| o.strip_prefix(name)?.strip_prefix('='))
         };
         return Some(Mirror {
             uri: uri.to_owned(),
@@ -183,7 +201,9 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env("APT_CONFIG", self.folder.join("apt.conf")).env("LC_ALL", "C.UTF-8");
+        command
+            .env("APT_CONFIG", self.folder.join("apt.conf"))
+            .env("LC_ALL", "C.UTF-8");
         command
     }
 
@@ -309,7 +329,9 @@ pub fn install(cache: &Cache, ui: &Ui, packages: &[&str]) -> Result<()> {
     let offline = "see whether the machine's package archive can be reached, then go on with: \
                    cargo klab setup";
     let mut command = Command::new("apt-get");
-    command.args(["update", "-o", "Acquire::Retries=2"]).env("LC_ALL", "C.UTF-8");
+    command
+        .args(["update", "-o", "Acquire::Retries=2"])
+        .env("LC_ALL", "C.UTF-8");
     // An unreachable third-party archive must not stop what does not come from it; if what we
     // need cannot be had, the installation says so.
     if let Err(error) = Step::new(
@@ -323,13 +345,25 @@ pub fn install(cache: &Cache, ui: &Ui, packages: &[&str]) -> Result<()> {
         ui.say(format!("going on with the old package list: {error}"));
     }
     let mut command = Command::new("dpkg");
-    command.args(["--configure", "-a"]).env("DEBIAN_FRONTEND", "noninteractive");
-    Step::new("finishing earlier installations", cache.log("dpkg"), Kind::Requirement)
-        .protected()
-        .run(ui, command)?;
+    command
+        .args(["--configure", "-a"])
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    Step::new(
+        "finishing earlier installations",
+        cache.log("dpkg"),
+        Kind::Requirement,
+    )
+    .protected()
+    .run(ui, command)?;
     let mut command = Command::new("apt-get");
     command
-        .args(["install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"])
+        .args([
+            "install",
+            "-y",
+            "--no-install-recommends",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+        ])
         .args(["-o", "Dpkg::Use-Pty=0"])
         .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive")
@@ -343,15 +377,24 @@ pub fn install(cache: &Cache, ui: &Ui, packages: &[&str]) -> Result<()> {
     .protected()
     .run(ui, command)?;
     let still = super::machine::missing_packages()?;
-    anyhow::ensure!(still.is_empty(), "apt-get installed everything but {}", still.join(" "));
+    anyhow::ensure!(
+        still.is_empty(),
+        "apt-get installed everything but {}",
+        still.join(" ")
+    );
     Ok(())
 }
 
 /// Unpacks a package into a folder.
 pub fn unpack(file: &Path, folder: &Path) -> Result<()> {
     make(folder)?;
-    text_of(Command::new("dpkg-deb").arg("--extract").arg(file).arg(folder))
-        .with_context(|| format!("cannot unpack {}", file.display()))?;
+    text_of(
+        Command::new("dpkg-deb")
+            .arg("--extract")
+            .arg(file)
+            .arg(folder),
+    )
+    .with_context(|| format!("cannot unpack {}", file.display()))?;
     Ok(())
 }
 
@@ -368,7 +411,10 @@ mod tests {
             Signed-By: /usr/share/keyrings/some.gpg\n";
         let mirror = from_deb822(text, "bookworm").unwrap();
         assert_eq!(mirror.uri, "http://mirror.example/debian");
-        assert_eq!(mirror.signed_by.as_deref(), Some("/usr/share/keyrings/some.gpg"));
+        assert_eq!(
+            mirror.signed_by.as_deref(),
+            Some("/usr/share/keyrings/some.gpg")
+        );
         assert!(from_deb822(text, "trixie").is_none());
         let off = text.replace("Components: main contrib", "Components: main\nEnabled: no");
         assert!(from_deb822(&off, "bookworm").is_none());
@@ -380,7 +426,10 @@ mod tests {
             Signed-By:\n -----BEGIN\n .\n abc\n -----END\n";
         let mirror = from_deb822(text, "bookworm").unwrap();
         let list = source_list(&mirror, &["sid"]);
-        assert!(list.contains("Signed-By: \n -----BEGIN\n .\n abc\n -----END\n"), "{list}");
+        assert!(
+            list.contains("Signed-By: \n -----BEGIN\n .\n abc\n -----END\n"),
+            "{list}"
+        );
     }
 
     #[test]
@@ -398,7 +447,11 @@ mod tests {
 
     #[test]
     fn the_private_list_names_other_suites_only() {
-        let mirror = Mirror { uri: "http://m".into(), signed_by: None, trusted: false };
+        let mirror = Mirror {
+            uri: "http://m".into(),
+            signed_by: None,
+            trusted: false,
+        };
         let list = source_list(&mirror, &SUITES[..1]);
         assert!(list.contains("Suites: trixie-backports\n"));
         assert!(list.contains(KEYRING) && !list.contains("Trusted"));
@@ -406,7 +459,8 @@ mod tests {
 
     #[test]
     fn versions_are_read_in_order() {
-        let text = " rust-src | 1.95.0+dfsg1-2 | http://m sid/main\n rust-src | 1.85.1 | http://m\n";
+        let text =
+            " rust-src | 1.95.0+dfsg1-2 | http://m sid/main\n rust-src | 1.85.1 | http://m\n";
         assert_eq!(versions_in(text), ["1.95.0+dfsg1-2", "1.85.1"]);
     }
 }

@@ -31,8 +31,11 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: &str) -> Result<()> {
     let file = Apt::new(cache)?
         .download(ui, &package, |version| version.starts_with(&start))?
         .ok_or_else(|| {
-            Failure::new(Kind::Requirement, format!("the archive has no package {package}"))
-                .hint("use a kernel tree of your own: cargo klab build --kdir DIR")
+            Failure::new(
+                Kind::Requirement,
+                format!("the archive has no package {package}"),
+            )
+            .hint("use a kernel tree of your own: cargo klab build --kdir DIR")
         })?;
     let scratch = cache.scratch_for(&cache.base())?;
     if scratch.path().exists() {
@@ -43,11 +46,20 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: &str) -> Result<()> {
     task.done();
     let tarball = scratch.path().join(format!("usr/src/{package}.tar.xz"));
     let mut command = Command::new("tar");
-    command.arg("--verbose").arg("-xf").arg(&tarball).arg("-C").arg(scratch.path());
-    Step::new("unpacking the kernel source", cache.log("unpack"), Kind::Requirement)
-        .hint("the download may be damaged: cargo klab clean --downloads, then cargo klab setup")
-        .total(Some(FILES))
-        .run(ui, command)?;
+    command
+        .arg("--verbose")
+        .arg("-xf")
+        .arg(&tarball)
+        .arg("-C")
+        .arg(scratch.path());
+    Step::new(
+        "unpacking the kernel source",
+        cache.log("unpack"),
+        Kind::Requirement,
+    )
+    .hint("the download may be damaged: cargo klab clean --downloads, then cargo klab setup")
+    .total(Some(FILES))
+    .run(ui, command)?;
     let tree = scratch.path().join(&package);
     let makefile = std::fs::read_to_string(tree.join("Makefile"))
         .with_context(|| format!("{} holds no kernel", file.display()))?;
@@ -58,7 +70,12 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: &str) -> Result<()> {
         file.display()
     );
     unhide_new_files(&tree)?;
-    commit(cache, ui, &tree, &format!("Linux {version}.{patchlevel}.{sublevel}"))?;
+    commit(
+        cache,
+        ui,
+        &tree,
+        &format!("Linux {version}.{patchlevel}.{sublevel}"),
+    )?;
     if cache.base().exists() {
         std::fs::remove_dir_all(cache.base())?;
     }
@@ -100,9 +117,13 @@ fn commit(cache: &Cache, ui: &Ui, tree: &Path, subject: &str) -> Result<()> {
     ] {
         git.text(["config", name, value])?;
     }
-    Step::new("putting the kernel source into git", cache.log("git-add"), Kind::Internal)
-        .total(Some(FILES))
-        .run(ui, git.command(["add", "--all", "--force", "--verbose"]))?;
+    Step::new(
+        "putting the kernel source into git",
+        cache.log("git-add"),
+        Kind::Internal,
+    )
+    .total(Some(FILES))
+    .run(ui, git.command(["add", "--all", "--force", "--verbose"]))?;
     let mut git = git;
     for role in ["AUTHOR", "COMMITTER"] {
         git = git

@@ -20,10 +20,14 @@ pub fn find(cache: &Cache) -> Result<Option<PathBuf>> {
     if own.is_file() {
         return Ok(Some(own));
     }
-    let Some(found) = find_program("bindgen") else { return Ok(None) };
+    let Some(found) = find_program("bindgen") else {
+        return Ok(None);
+    };
     let text = text_of(Command::new(&found).arg("--version"))?;
     let version = text.split_whitespace().nth(1).and_then(parse_version);
-    Ok(version.is_some_and(|version| version >= OLDEST).then_some(found))
+    Ok(version
+        .is_some_and(|version| version >= OLDEST)
+        .then_some(found))
 }
 
 pub fn ensure(cache: &Cache, ui: &Ui) -> Result<PathBuf> {
@@ -32,7 +36,14 @@ pub fn ensure(cache: &Cache, ui: &Ui) -> Result<PathBuf> {
     }
     let mut command = Command::new("cargo");
     command
-        .args(["install", "bindgen-cli", "--version", VERSION, "--locked", "--root"])
+        .args([
+            "install",
+            "bindgen-cli",
+            "--version",
+            VERSION,
+            "--locked",
+            "--root",
+        ])
         .arg(cache.tools())
         // The workspace's own settings are not meant for it.
         .current_dir(cache.root())

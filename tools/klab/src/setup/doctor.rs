@@ -20,7 +20,11 @@ pub struct Finding {
 pub fn examine(cache: &Cache) -> Vec<Finding> {
     let setup = || Some("cargo klab setup".to_owned());
     let mut findings = vec![
-        finding("processor", machine::require_x86_64().map(|()| "x86-64".into()), || None),
+        finding(
+            "processor",
+            machine::require_x86_64().map(|()| "x86-64".into()),
+            || None,
+        ),
         finding(
             "root",
             machine::require_root("guests are kept from the host by mount namespaces")
@@ -38,11 +42,15 @@ pub fn examine(cache: &Cache) -> Vec<Finding> {
             || None,
         ),
         finding("packages", packages(), setup),
-        finding("rustc", machine::rustc_version(), || Some("rustup update stable".into())),
+        finding("rustc", machine::rustc_version(), || {
+            Some("rustup update stable".into())
+        }),
         finding("Rust library source", there(rust_src::find(cache)), setup),
         finding("bindgen", there(bindgen::find(cache)), setup),
         finding("kernel source", kernel(cache), setup),
-        finding("disk", disk(cache), || Some("export XDG_CACHE_HOME=DIR".into())),
+        finding("disk", disk(cache), || {
+            Some("export XDG_CACHE_HOME=DIR".into())
+        }),
         finding("memory", memory(), || None),
     ];
     findings.push(finding("mount namespaces", namespaces(), || None));
@@ -55,13 +63,23 @@ fn finding(
     mend: impl FnOnce() -> Option<String>,
 ) -> Finding {
     match state {
-        Ok(detail) => Finding { name, good: true, detail, mend: None },
+        Ok(detail) => Finding {
+            name,
+            good: true,
+            detail,
+            mend: None,
+        },
         Err(error) => {
             let (detail, hint) = match error.downcast_ref::<crate::fail::Failure>() {
                 Some(failure) => (failure.what.clone(), failure.hint.clone()),
                 None => (format!("{error:#}"), None),
             };
-            Finding { name, good: false, detail, mend: mend().or(hint) }
+            Finding {
+                name,
+                good: false,
+                detail,
+                mend: mend().or(hint),
+            }
         }
     }
 }
@@ -83,15 +101,27 @@ fn kernel(cache: &Cache) -> Result<String> {
 }
 
 fn disk(cache: &Cache) -> Result<String> {
-    let need = if base::is_there(cache) { 4 << 30 } else { 12 << 30 };
+    let need = if base::is_there(cache) {
+        4 << 30
+    } else {
+        12 << 30
+    };
     cache.require_space(need, "the cache")?;
-    Ok(format!("{} free under {}", bytes(free_space(cache.root())?), cache.root().display()))
+    Ok(format!(
+        "{} free under {}",
+        bytes(free_space(cache.root())?),
+        cache.root().display()
+    ))
 }
 
 fn memory() -> Result<String> {
     let info = rustix::system::sysinfo();
     let total = info.totalram as u64 * u64::from(info.mem_unit);
-    anyhow::ensure!(total >= 6 << 30, "two guests need 6 GiB, there are {}", bytes(total));
+    anyhow::ensure!(
+        total >= 6 << 30,
+        "two guests need 6 GiB, there are {}",
+        bytes(total)
+    );
     Ok(bytes(total))
 }
 

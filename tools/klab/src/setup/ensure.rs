@@ -25,10 +25,12 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain
     let need_base = release.is_some() && !base::is_there(cache);
     if packages.is_empty()
         && !need_base
-        && let (Some(bindgen), Some(rust_library)) =
-            (bindgen::find(cache)?, rust_src::find(cache)?)
+        && let (Some(bindgen), Some(rust_library)) = (bindgen::find(cache)?, rust_src::find(cache)?)
     {
-        return Ok(Toolchain { bindgen, rust_library });
+        return Ok(Toolchain {
+            bindgen,
+            rust_library,
+        });
     }
     if !packages.is_empty() {
         machine::require_root("Debian packages have to be installed")?;
@@ -56,7 +58,10 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain
         let bindgen = builder.join().map_err(|_| {
             Failure::new(Kind::Internal, "the thread that builds bindgen crashed")
         })??;
-        Ok(Toolchain { bindgen, rust_library: fetched? })
+        Ok(Toolchain {
+            bindgen,
+            rust_library: fetched?,
+        })
     })
 }
 
@@ -80,7 +85,11 @@ fn announce(cache: &Cache, ui: &Ui, packages: &[&str], need_base: bool) -> Resul
         parts.push("bindgen, built by cargo");
     }
     if !parts.is_empty() {
-        ui.say(format!("  into {}: {}", cache.root().display(), parts.join(", ")));
+        ui.say(format!(
+            "  into {}: {}",
+            cache.root().display(),
+            parts.join(", ")
+        ));
     }
     Ok(())
 }

@@ -54,9 +54,11 @@ pub fn require_root(why: &str) -> Result<()> {
     if is_root() {
         return Ok(());
     }
-    Err(Failure::new(Kind::Requirement, format!("this needs root: {why}"))
-        .hint("sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME cargo klab ...")
-        .into())
+    Err(
+        Failure::new(Kind::Requirement, format!("this needs root: {why}"))
+            .hint("sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME cargo klab ...")
+            .into(),
+    )
 }
 
 pub fn require_debian() -> Result<()> {
@@ -77,7 +79,11 @@ pub fn require_x86_64() -> Result<()> {
     if cfg!(target_arch = "x86_64") {
         return Ok(());
     }
-    Err(Failure::new(Kind::Requirement, "User Mode Linux guests need an x86-64 machine").into())
+    Err(Failure::new(
+        Kind::Requirement,
+        "User Mode Linux guests need an x86-64 machine",
+    )
+    .into())
 }
 
 /// The value of a key of os-release(5).
@@ -91,7 +97,9 @@ pub fn os_release<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 /// Which packages are not installed.
 pub fn missing_packages() -> Result<Vec<&'static str>> {
     let mut command = Command::new("dpkg-query");
-    command.args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"]).args(PACKAGES);
+    command
+        .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
+        .args(PACKAGES);
     // It fails when one is unknown, and still lists the others.
     let output = crate::exec::capture(&mut command, None)?;
     let listing = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -101,14 +109,22 @@ pub fn missing_packages() -> Result<Vec<&'static str>> {
 fn not_installed(listing: &str) -> Vec<&'static str> {
     PACKAGES
         .into_iter()
-        .filter(|package| !listing.lines().any(|line| line == format!("{package} installed")))
+        .filter(|package| {
+            !listing
+                .lines()
+                .any(|line| line == format!("{package} installed"))
+        })
         .collect()
 }
 
 /// Version of the machine's Rust compiler, such as `1.95.0`.
 pub fn rustc_version() -> Result<String> {
     let text = text_of(Command::new("rustc").arg("--version"))?;
-    let version = text.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    let version = text
+        .split_whitespace()
+        .nth(1)
+        .unwrap_or_default()
+        .to_owned();
     if parse_version(&version).is_none_or(|found| found < OLDEST_RUSTC) {
         return Err(Failure::new(
             Kind::Requirement,
@@ -139,7 +155,11 @@ mod tests {
             .iter()
             .filter(|name| **name != "bc")
             .map(|name| {
-                let state = if *name == "flex" { "config-files" } else { "installed" };
+                let state = if *name == "flex" {
+                    "config-files"
+                } else {
+                    "installed"
+                };
                 format!("{name} {state}\n")
             })
             .collect();

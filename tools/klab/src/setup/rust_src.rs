@@ -17,7 +17,9 @@ pub fn find(cache: &Cache) -> Result<Option<PathBuf>> {
     let sysroot = text_of(Command::new("rustc").args(["--print", "sysroot"]))?;
     let own = PathBuf::from(sysroot).join("lib/rustlib/src/rust/library");
     let fetched = cache.rust_src().join(rustc_version()?).join("library");
-    Ok([own, fetched].into_iter().find(|folder| folder.join("core/src/lib.rs").is_file()))
+    Ok([own, fetched]
+        .into_iter()
+        .find(|folder| folder.join("core/src/lib.rs").is_file()))
 }
 
 /// Gets the source if the compiler came without it.
@@ -41,7 +43,9 @@ pub fn ensure(cache: &Cache, ui: &Ui) -> Result<PathBuf> {
     let scratch = cache.scratch_for(&target)?;
     let task = ui.task(format!("unpacking the Rust library source {version}"), None);
     unpack(&file, scratch.path())?;
-    let library = scratch.path().join(format!("usr/src/rustc-{version}/library"));
+    let library = scratch
+        .path()
+        .join(format!("usr/src/rustc-{version}/library"));
     if !library.join("core/src/lib.rs").is_file() {
         return Err(missing().into());
     }

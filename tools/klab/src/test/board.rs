@@ -42,7 +42,10 @@ impl Case {
             Verdict::Fail => "FAIL",
             Verdict::Skip => "skip",
         };
-        let mut line = format!("{word} {} {} ({:.2} s)", self.suite, self.name, self.seconds);
+        let mut line = format!(
+            "{word} {} {} ({:.2} s)",
+            self.suite, self.name, self.seconds
+        );
         if !self.reason.is_empty() {
             line.push_str(": ");
             line.push_str(&self.reason);
@@ -69,18 +72,29 @@ pub struct Sum {
 
 impl Board {
     pub fn new(ui: &Ui, quiet: bool) -> Self {
-        Self { ui: ui.clone(), quiet, start: Instant::now(), cases: Mutex::new(Vec::new()) }
+        Self {
+            ui: ui.clone(),
+            quiet,
+            start: Instant::now(),
+            cases: Mutex::new(Vec::new()),
+        }
     }
 
     pub fn add(&self, case: Case) {
         if !self.quiet {
             self.ui.result(case.line());
         }
-        self.cases.lock().unwrap_or_else(PoisonError::into_inner).push(case);
+        self.cases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(case);
     }
 
     pub fn cases(&self) -> Vec<Case> {
-        self.cases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.cases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -102,7 +116,12 @@ impl Board {
         let cases = self.cases();
         let mut lines = Vec::new();
         for verdict in [Verdict::Skip, Verdict::Fail] {
-            lines.extend(cases.iter().filter(|c| c.verdict == verdict).map(Case::line));
+            lines.extend(
+                cases
+                    .iter()
+                    .filter(|c| c.verdict == verdict)
+                    .map(Case::line),
+            );
         }
         let sum = self.sum();
         let mut last = format!("{} passed, {} failed", sum.passed, sum.failed);
@@ -135,7 +154,10 @@ mod tests {
     #[test]
     fn skipped_tests_are_never_counted_as_passed() {
         let board = board(&[Verdict::Pass, Verdict::Skip, Verdict::Skip]);
-        assert_eq!(board.closing().last().unwrap(), "1 passed, 0 failed, 2 skipped");
+        assert_eq!(
+            board.closing().last().unwrap(),
+            "1 passed, 0 failed, 2 skipped"
+        );
         assert_eq!(board.closing()[0], "skip s n (0.00 s): why");
         assert!(board.good());
     }

@@ -40,14 +40,20 @@ fn programs(lab: &Lab<'_>) -> PathBuf {
 
 pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
     let all = list(lab, fs)?;
-    let mut left: Vec<String> =
-        all.into_iter().filter(|test| lab.chosen(&format!("{} {test}", fs.name()))).collect();
+    let mut left: Vec<String> = all
+        .into_iter()
+        .filter(|test| lab.chosen(&format!("{} {test}", fs.name())))
+        .collect();
     let suite = fs.name();
     for guest in 1..=MOST_GUESTS {
         if left.is_empty() {
             return Ok(());
         }
-        let folder = if guest == 1 { suite.to_owned() } else { format!("{suite}-{guest}") };
+        let folder = if guest == 1 {
+            suite.to_owned()
+        } else {
+            format!("{suite}-{guest}")
+        };
         let mut spec = lab.spec(&folder, Vec::new());
         spec.disks = DISKS.to_vec();
         crate::cache::make(&spec.results)?;
@@ -55,7 +61,13 @@ pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
         set_up(lab, fs, &left, &mut spec)?;
         let table = spec.results.join("results.tsv");
         std::fs::File::create(&table)?;
-        let mut reader = Reader { table, read: 0, suite, seen: BTreeSet::new(), board };
+        let mut reader = Reader {
+            table,
+            read: 0,
+            suite,
+            seen: BTreeSet::new(),
+            board,
+        };
         let outcome = session::run(lab.cache, lab.runner, &spec, &mut reader)?;
         let before = left.len();
         left.retain(|test| !reader.seen.contains(test));
@@ -69,11 +81,19 @@ pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
             return Ok(());
         }
         let why = match status {
-            Ok(status) => format!("the harness ended early with status {status}: {}", last(&spec)),
+            Ok(status) => format!(
+                "the harness ended early with status {status}: {}",
+                last(&spec)
+            ),
             Err(error) => error.to_string(),
         };
         // The first test without a result is the one the guest died in.
-        board.add(Case::new(suite, &left.remove(0), Verdict::Fail, why.clone()));
+        board.add(Case::new(
+            suite,
+            &left.remove(0),
+            Verdict::Fail,
+            why.clone(),
+        ));
         if left.len() + 1 == before && guest > 1 {
             // Nothing ran at all, twice: the others would fare no better.
             for test in left.drain(..) {
@@ -91,7 +111,11 @@ pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
 fn last(spec: &Spec) -> String {
     let text = std::fs::read(spec.results.join("output.log")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no output").to_owned()
+    text.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("no output")
+        .to_owned()
 }
 
 /// The tests there are for a filesystem, in order.
@@ -103,7 +127,11 @@ fn list(lab: &Lab<'_>, fs: Filesystem) -> Result<Vec<String>> {
 }
 
 fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> Result<()> {
-    let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not UTF-8");
+    let text = |path: &Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .context("a path is not UTF-8")
+    };
     for (name, value) in [
         ("FSTYP", fs.name()),
         ("TEST_DEV", "/dev/ubda"),
@@ -132,7 +160,8 @@ fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> R
             words
         }
         Some(checkout) => {
-            spec.environment.insert("RESULT_BASE".into(), format!("{results}/checkout"));
+            spec.environment
+                .insert("RESULT_BASE".into(), format!("{results}/checkout"));
             let install = text(&lab.root.join("xfstests/install"))?;
             vec![
                 "bash".into(),
@@ -209,7 +238,11 @@ impl Observer for Reader<'_> {
     fn tick(&mut self) -> Result<bool> {
         let text = std::fs::read(&self.table)?;
         // A line without its end is still being written.
-        let Some(end) = text.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1) else {
+        let Some(end) = text
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map(|at| at + 1)
+        else {
             return Ok(false);
         };
         if end <= self.read {
@@ -237,7 +270,10 @@ fn case(suite: &str, line: &str) -> Case {
         "fail" => (Verdict::Fail, reason.to_owned()),
         _ => (Verdict::Fail, format!("the harness wrote `{line}`")),
     };
-    Case { seconds: seconds.parse().unwrap_or(0.0), ..Case::new(suite, name, verdict, reason) }
+    Case {
+        seconds: seconds.parse().unwrap_or(0.0),
+        ..Case::new(suite, name, verdict, reason)
+    }
 }
 
 #[cfg(test)]
@@ -249,8 +285,14 @@ mod tests {
         let good = case("xfs", "pass\tgeneric/901\t1.25\t");
         assert_eq!((good.verdict, good.seconds), (Verdict::Pass, 1.25));
         let skip = case("xfs", "skip\tgeneric/902\t0.10\tno reflink");
-        assert_eq!((skip.verdict, skip.reason.as_str()), (Verdict::Skip, "no reflink"));
-        assert_eq!(case("xfs", "skip\tgeneric/902\t0.10\t").verdict, Verdict::Fail);
+        assert_eq!(
+            (skip.verdict, skip.reason.as_str()),
+            (Verdict::Skip, "no reflink")
+        );
+        assert_eq!(
+            case("xfs", "skip\tgeneric/902\t0.10\t").verdict,
+            Verdict::Fail
+        );
         assert_eq!(case("xfs", "what\tgeneric/902").verdict, Verdict::Fail);
     }
 
@@ -259,8 +301,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let table = folder.path().join("results.tsv");
         let board = Board::new(&crate::ui::Ui::new(), true);
-        let mut reader =
-            Reader { table: table.clone(), read: 0, suite: "xfs", seen: BTreeSet::new(), board: &board };
+        let mut reader = Reader {
+            table: table.clone(),
+            read: 0,
+            suite: "xfs",
+            seen: BTreeSet::new(),
+            board: &board,
+        };
         std::fs::write(&table, "pass\tgeneric/901\t1.0\t\npass\tgener").unwrap();
         assert!(reader.tick().unwrap());
         assert!(!reader.tick().unwrap());

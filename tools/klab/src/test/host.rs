@@ -18,7 +18,14 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     let (reader, writer) = std::io::pipe()?;
     let mut command = Command::new("cargo");
     command
-        .args(["test", "--workspace", "--release", "--no-fail-fast", "--color", "never"])
+        .args([
+            "test",
+            "--workspace",
+            "--release",
+            "--no-fail-fast",
+            "--color",
+            "never",
+        ])
         .current_dir(&lab.root)
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
@@ -30,7 +37,9 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     let mut child = command.spawn().context("cannot start cargo")?;
     drop(command);
     let watched = Watched::new(child.id(), false);
-    let mut task = lab.ui.task("building and running the tests of the workspace", None);
+    let mut task = lab
+        .ui
+        .task("building and running the tests of the workspace", None);
     let mut parser = Parser::default();
     for (number, line) in BufReader::new(reader).split(b'\n').enumerate() {
         let line = String::from_utf8_lossy(&line?).into_owned();
@@ -78,12 +87,16 @@ impl Parser {
         if self.error.is_none() && trimmed.starts_with("error") {
             self.error = Some(trimmed.to_owned());
         }
-        if let Some((name, verdict)) =
-            trimmed.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "))
+        if let Some((name, verdict)) = trimmed
+            .strip_prefix("test ")
+            .and_then(|rest| rest.rsplit_once(" ... "))
         {
             return self.verdict(name, verdict);
         }
-        if let Some(name) = trimmed.strip_prefix("test ").and_then(|r| r.strip_suffix(" ...")) {
+        if let Some(name) = trimmed
+            .strip_prefix("test ")
+            .and_then(|r| r.strip_suffix(" ..."))
+        {
             self.pending = Some(name.to_owned());
             return None;
         }
@@ -96,7 +109,11 @@ impl Parser {
     }
 
     fn verdict(&mut self, name: &str, text: &str) -> Option<Case> {
-        let name = format!("{} {}", self.program, name.trim_end_matches(" - should panic"));
+        let name = format!(
+            "{} {}",
+            self.program,
+            name.trim_end_matches(" - should panic")
+        );
         if text == "ok" {
             Some(Case::new("host", &name, Verdict::Pass, ""))
         } else if text == "FAILED" {
@@ -104,7 +121,11 @@ impl Parser {
             Some(Case::new("host", &name, Verdict::Fail, "see host.log"))
         } else if let Some(why) = text.strip_prefix("ignored") {
             let why = why.trim_start_matches([',', ' ']);
-            let why = if why.is_empty() { "marked as ignored" } else { why };
+            let why = if why.is_empty() {
+                "marked as ignored"
+            } else {
+                why
+            };
             Some(Case::new("host", &name, Verdict::Skip, why))
         } else {
             None
@@ -114,7 +135,11 @@ impl Parser {
 
 /// `unittests src/lib.rs (target/release/deps/klab-0123abcd)` without the changing parts.
 fn program(text: &str) -> String {
-    let file = text.rsplit('/').next().unwrap_or(text).trim_end_matches(')');
+    let file = text
+        .rsplit('/')
+        .next()
+        .unwrap_or(text)
+        .trim_end_matches(')');
     let crate_name = file.rsplit_once('-').map_or(file, |(name, _)| name);
     match text.strip_prefix("unittests ") {
         Some(_) => crate_name.to_owned(),
@@ -135,8 +160,10 @@ mod tests {
             test e ... ok\n";
         let mut parser = Parser::default();
         let cases: Vec<Case> = text.lines().flat_map(|line| parser.line(line)).collect();
-        let seen: Vec<(&str, Verdict)> =
-            cases.iter().map(|case| (case.name.as_str(), case.verdict)).collect();
+        let seen: Vec<(&str, Verdict)> = cases
+            .iter()
+            .map(|case| (case.name.as_str(), case.verdict))
+            .collect();
         assert_eq!(
             seen,
             [
@@ -153,6 +180,9 @@ mod tests {
     fn a_build_that_fails_is_told() {
         let mut parser = Parser::default();
         assert!(parser.line("error[E0308]: mismatched types").is_none());
-        assert_eq!(parser.error.as_deref(), Some("error[E0308]: mismatched types"));
+        assert_eq!(
+            parser.error.as_deref(),
+            Some("error[E0308]: mismatched types")
+        );
     }
 }

@@ -44,8 +44,15 @@ try 'write to the results folder' touch "$results/written"
 "#;
 
 /// Attempts that must go through: else the test would prove nothing.
-const MUST_WORK: [&str; 3] =
-    ["write through the overlay", "mount a fresh hostfs", "write to the results folder"];
+const MUST_WORK: [&str; 3] = [
+    "write through the overlay",
+    "mount a fresh hostfs",
+    "write to the results folder",
+];
+
+/// Attempts that may go through: mounting alone harms nobody, and the guest follows a link in its own
+/// root, where writing goes to memory. Whether the host was harmed, the host finds out itself.
+const HARMLESS: [&str; 3] = ["mount ", "remount ", "follow "];
 
 pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     let victim = tempfile::tempdir().context("cannot make a folder to attack")?;
@@ -62,7 +69,8 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     let words = ["bash", "-c", ATTACK, "attack"].map(str::to_owned);
     spec.command = words.to_vec();
     for path in [victim.path(), &results] {
-        spec.command.push(path.to_str().context("a path is not UTF-8")?.to_owned());
+        spec.command
+            .push(path.to_str().context("a path is not UTF-8")?.to_owned());
     }
     let panic_before = std::fs::read_to_string("/proc/sys/kernel/panic")?;
     let outcome = session::run(lab.cache, lab.runner, &spec, &mut session::Silent)?;
@@ -81,22 +89,39 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     if let Err(error) = ended {
         problems.push(error.to_string());
     }
-    let verdict = if problems.is_empty() { Verdict::Pass } else { Verdict::Fail };
-    board.add(Case::new(SUITE, "the host is as it was", verdict, problems.join("; ")));
+    let verdict = if problems.is_empty() {
+        Verdict::Pass
+    } else {
+        Verdict::Fail
+    };
+    board.add(Case::new(
+        SUITE,
+        "the host is as it was",
+        verdict,
+        problems.join("; "),
+    ));
     Ok(())
 }
 
-/// Attempts are either necessary or forbidden; mounting alone harms nobody.
+/// Attempts are necessary, harmless or forbidden.
 fn judge(tried: &str) -> Vec<(String, Verdict, String)> {
     let mut cases = Vec::new();
     for (name, state) in tried.lines().filter_map(|line| line.split_once('\t')) {
         let wanted = match name {
             name if MUST_WORK.contains(&name) => "done",
-            name if name.starts_with("mount ") || name.starts_with("remount ") => continue,
+            name if HARMLESS.iter().any(|start| name.starts_with(start)) => continue,
             _ => "refused",
         };
-        let verdict = if state == wanted { Verdict::Pass } else { Verdict::Fail };
-        let reason = if state == wanted { String::new() } else { format!("it was {state}") };
+        let verdict = if state == wanted {
+            Verdict::Pass
+        } else {
+            Verdict::Fail
+        };
+        let reason = if state == wanted {
+            String::new()
+        } else {
+            format!("it was {state}")
+        };
         cases.push((name.to_owned(), verdict, reason));
     }
     for name in MUST_WORK {

@@ -53,14 +53,27 @@ mod tests {
     #[test]
     fn counts_and_reasons_are_in_the_report() {
         let board = Board::new(&Ui::new(), true);
-        board.add(Case::new("xfs", "generic/901", Verdict::Fail, "output mismatch: <x>"));
-        board.add(Case::new("xfs", "generic/902", Verdict::Skip, "no such device"));
+        board.add(Case::new(
+            "xfs",
+            "generic/901",
+            Verdict::Fail,
+            "output mismatch: <x>",
+        ));
+        board.add(Case::new(
+            "xfs",
+            "generic/902",
+            Verdict::Skip,
+            "no such device",
+        ));
         board.add(Case::new("host", "a::b", Verdict::Pass, ""));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("junit.xml");
         write(&board, &path).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
-        assert!(text.contains("tests=\"3\"") && text.contains("failures=\"1\""), "{text}");
+        assert!(
+            text.contains("tests=\"3\"") && text.contains("failures=\"1\""),
+            "{text}"
+        );
         assert!(text.contains("output mismatch: &lt;x&gt;") && text.contains("no such device"));
     }
 }

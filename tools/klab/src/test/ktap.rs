@@ -54,7 +54,8 @@ pub fn parse(log: &str) -> Ktap {
                 if !good && !ended.failed_inside {
                     let reason = reason(ended.messages, messages.drain(..));
                     let name = path(&open, indent);
-                    ktap.cases.push(Case::new("kunit", &name, Verdict::Fail, reason));
+                    ktap.cases
+                        .push(Case::new("kunit", &name, Verdict::Fail, reason));
                     mark(&mut open);
                 } else if !good {
                     mark(&mut open);
@@ -62,7 +63,8 @@ pub fn parse(log: &str) -> Ktap {
                 // A suite that is skipped as a whole has no tests that say so.
                 if let Some(why) = skip.filter(|_| good && indent == 0) {
                     let name = path(&open, indent);
-                    ktap.cases.push(Case::new("kunit", &name, Verdict::Skip, why));
+                    ktap.cases
+                        .push(Case::new("kunit", &name, Verdict::Skip, why));
                 }
             } else {
                 let verdict = match (good, skip) {
@@ -77,7 +79,8 @@ pub fn parse(log: &str) -> Ktap {
                 if verdict == Verdict::Fail {
                     mark(&mut open);
                 }
-                ktap.cases.push(Case::new("kunit", &path(&open, indent), verdict, reason));
+                ktap.cases
+                    .push(Case::new("kunit", &path(&open, indent), verdict, reason));
             }
             if indent == 0 {
                 ktap.finished += 1;
@@ -106,7 +109,9 @@ fn reason(mut first: Vec<String>, more: impl Iterator<Item = String>) -> String 
 
 /// Without the time that printk puts in front.
 fn without_stamp(line: &str) -> &str {
-    let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    let rest = line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "));
     match rest {
         Some((stamp, rest)) if stamp.trim().parse::<f64>().is_ok() => rest,
         _ => line,
@@ -162,8 +167,11 @@ mod tests {
     #[test]
     fn every_test_is_found_once() {
         let ktap = parse(LOG);
-        let seen: Vec<(&str, Verdict)> =
-            ktap.cases.iter().map(|case| (case.name.as_str(), case.verdict)).collect();
+        let seen: Vec<(&str, Verdict)> = ktap
+            .cases
+            .iter()
+            .map(|case| (case.name.as_str(), case.verdict))
+            .collect();
         assert_eq!(
             seen,
             [
@@ -175,7 +183,11 @@ mod tests {
                 ("rust_blksnap_map/claims_once", Verdict::Pass),
             ]
         );
-        assert!(ktap.cases[1].reason.contains("EXPECTATION FAILED at fs/layout_test.c:10"));
+        assert!(
+            ktap.cases[1]
+                .reason
+                .contains("EXPECTATION FAILED at fs/layout_test.c:10")
+        );
         assert_eq!(ktap.cases[2].reason, "no disk");
         assert_eq!((ktap.announced, ktap.finished), (Some(2), 2));
     }
@@ -185,12 +197,19 @@ mod tests {
         let log = "1..1\n    # Subtest: broken\n    # broken: cannot set up\nnot ok 1 broken\n";
         let ktap = parse(log);
         assert_eq!(ktap.cases.len(), 1);
-        assert_eq!((ktap.cases[0].name.as_str(), ktap.cases[0].verdict), ("broken", Verdict::Fail));
+        assert_eq!(
+            (ktap.cases[0].name.as_str(), ktap.cases[0].verdict),
+            ("broken", Verdict::Fail)
+        );
     }
 
     #[test]
     fn a_log_that_stops_half_way_shows_it() {
-        let log: String = LOG.lines().take(9).map(|line| format!("{line}\n")).collect();
+        let log: String = LOG
+            .lines()
+            .take(9)
+            .map(|line| format!("{line}\n"))
+            .collect();
         let ktap = parse(&log);
         assert_eq!((ktap.announced, ktap.finished), (Some(2), 0));
     }

@@ -13,14 +13,21 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     let outcome = session::run(lab.cache, lab.runner, &spec, &mut Silent)?;
     let log = String::from_utf8_lossy(&std::fs::read(&outcome.console)?).into_owned();
     let ktap = ktap::parse(&log);
-    for case in ktap.cases.iter().filter(|case| lab.chosen(&format!("kunit {}", case.name))) {
+    for case in ktap
+        .cases
+        .iter()
+        .filter(|case| lab.chosen(&format!("kunit {}", case.name)))
+    {
         board.add(case.clone());
     }
     let mut problem = None;
     match ktap.announced {
         None => problem = Some("the kernel ran no unit tests".to_owned()),
         Some(count) if count != ktap.finished => {
-            problem = Some(format!("{} of {count} suites came to an end", ktap.finished));
+            problem = Some(format!(
+                "{} of {count} suites came to an end",
+                ktap.finished
+            ));
         }
         Some(_) => {}
     }

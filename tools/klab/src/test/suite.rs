@@ -52,7 +52,9 @@ impl Lab<'_> {
 
     /// Whether a test is asked for.
     pub fn chosen(&self, name: &str) -> bool {
-        self.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+        self.filter
+            .as_ref()
+            .is_none_or(|filter| name.contains(filter.as_str()))
     }
 }
 
@@ -94,7 +96,10 @@ pub fn run_guests(lab: &Lab<'_>, board: &Board, suites: &[Suite]) {
         for _ in 0..GUESTS.min(suites.len()) {
             scope.spawn(|| {
                 loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let next = queue
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .pop_front();
                     let Some(suite) = next else { return };
                     settle(suite.name(), suite.run(lab, board), board);
                 }
@@ -123,8 +128,15 @@ mod tests {
         let cache = Cache::at(folder.path().join("cache"));
         let runner = Mock::new(|machine, kernel, _| {
             if machine.results.ends_with("kunit") {
-                kernel.write_all(b"1..1\n    # Subtest: s\n    ok 1 t\nok 1 s\n").unwrap();
-                Ending { status: 0, problem: None }.write(&machine.results).unwrap();
+                kernel
+                    .write_all(b"1..1\n    # Subtest: s\n    ok 1 t\nok 1 s\n")
+                    .unwrap();
+                Ending {
+                    status: 0,
+                    problem: None,
+                }
+                .write(&machine.results)
+                .unwrap();
             }
         });
         let ui = Ui::new();

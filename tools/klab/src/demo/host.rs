@@ -1,0 +1,251 @@
+//! The demonstration as the host sees it: guests, lines as they come, pictures, a table.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::guest::{CHECK, COMPARE, COMPARE_WRITABLE, TAKE, ZEROES};
+use super::report::{Report, Step};
+use crate::cache::{Cache, write_if_changed};
+use crate::cli::Filesystem;
+use crate::guest::session::{self, Observer, Spec};
+use crate::runner::machine::Runner;
+use crate::test::suite::GUESTS;
+use crate::ui::Ui;
+
+const DISK: u64 = 3 << 30;
+
+pub struct Plan<'a> {
+    pub cache: &'a Cache,
+    pub runner: &'a dyn Runner,
+    pub ui: &'a Ui,
+    pub kernel: PathBuf,
+    pub blksnap: PathBuf,
+    pub data: PathBuf,
+    pub results: PathBuf,
+    pub filesystems: Vec<Filesystem>,
+    /// No lines while it runs.
+    pub quiet: bool,
+}
+
+/// Runs the guests, some at a time; reports come in the order of the filesystems.
+pub fn run(plan: &Plan<'_>) -> Result<Vec<Report>> {
+    let queue: Mutex<VecDeque<Filesystem>> = Mutex::new(plan.filesystems.iter().copied().collect());
+    let reports: Mutex<BTreeMap<&str, Report>> = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..GUESTS.min(plan.filesystems.len()) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .pop_front();
+                    let Some(fs) = next else { return };
+                    let report = one(plan, fs).unwrap_or_else(|error| {
+                        failed(fs, &crate::fail::explain(&error), Report::default())
+                    });
+                    let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+                    reports.insert(fs.name(), report);
+                }
+            });
+        }
+    });
+    let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+    plan.filesystems
+        .iter()
+        .map(|fs| reports.remove(fs.name()).context("a guest left no report"))
+        .collect()
+}
+
+fn failed(fs: Filesystem, why: &str, report: Report) -> Report {
+    let mut report = Report {
+        filesystem: fs.name().into(),
+        finished: false,
+        ..report
+    };
+    let step = Step {
+        name: "guest".into(),
+        held: false,
+        detail: why.into(),
+        seconds: 0.0,
+    };
+    report.steps.push(step);
+    report
+}
+
+fn one(plan: &Plan<'_>, fs: Filesystem) -> Result<Report> {
+    let results = plan.results.join(fs.name());
+    crate::cache::make(&results)?;
+    let results = results.canonicalize()?;
+    let report_file = results.join("report.json");
+    if report_file.exists() {
+        std::fs::remove_file(&report_file)?;
+    }
+    let text = |path: &PathBuf| {
+        path.to_str()
+            .map(str::to_owned)
+            .context("a path is not UTF-8")
+    };
+    let mut command = vec![text(&std::env::current_exe()?)?, "guest-demo".into()];
+    for (name, value) in [
+        ("--fs", fs.name().to_owned()),
+        ("--data", text(&plan.data)?),
+        ("--results", text(&results)?),
+        ("--blksnap", text(&plan.blksnap)?),
+    ] {
+        command.push(name.into());
+        command.push(value);
+    }
+    let spec = Spec {
+        kernel: plan.kernel.clone(),
+        memory_mib: 2048,
+        disks: vec![DISK],
+        kernel_words: Vec::new(),
+        command,
+        environment: BTreeMap::new(),
+        folder: PathBuf::from("/"),
+        results,
+        interactive: false,
+        silence: Some(Duration::from_secs(240)),
+    };
+    let mut lines = Lines {
+        plan,
+        fs,
+        rest: Vec::new(),
+    };
+    let outcome = session::run(plan.cache, plan.runner, &spec, &mut lines)?;
+    let report: Report = match std::fs::read(&report_file) {
+        Ok(text) => serde_json::from_slice(&text)?,
+        Err(_) => Report::default(),
+    };
+    if let Some(picture) = &report.picture {
+        write_if_changed(&spec.results.join("storage.svg"), picture.svg().as_bytes())?;
+    }
+    Ok(match outcome.into_status() {
+        Ok(_) => report,
+        Err(error) => failed(fs, &crate::fail::explain(&error), report),
+    })
+}
+
+/// Shows the guest's lines with the filesystem in front.
+struct Lines<'a> {
+    plan: &'a Plan<'a>,
+    fs: Filesystem,
+    rest: Vec<u8>,
+}
+
+impl Observer for Lines<'_> {
+    fn output(&mut self, bytes: &[u8]) -> Result<()> {
+        self.rest.extend_from_slice(bytes);
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            if !self.plan.quiet {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                self.plan
+                    .ui
+                    .result(format!("{:5} {}", self.fs.name(), line.trim_end()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The closing table.
+pub fn table(reports: &[Report]) -> Vec<String> {
+    let columns: [(&str, &str); 5] = [
+        ("snapshot", TAKE),
+        ("image ro", COMPARE),
+        ("image rw", COMPARE_WRITABLE),
+        ("zeroes", ZEROES),
+        ("fsck", CHECK),
+    ];
+    let mut head = format!("{:6}", "");
+    for (title, _) in columns {
+        head.push_str(&format!("{title:10}"));
+    }
+    head.push_str(&format!("{:18}{:>8}  {}", "tampering", "seconds", "result"));
+    let mut lines = vec![head];
+    for report in reports {
+        let mut line = format!("{:6}", report.filesystem);
+        for (_, name) in columns {
+            let word = match report.step(name) {
+                Some(step) if step.held => "held",
+                Some(_) => "FAILED",
+                None => "-",
+            };
+            line.push_str(&format!("{word:10}"));
+        }
+        let result = if report.held() { "held" } else { "FAILED" };
+        line.push_str(&format!(
+            "{:18}{:>8.1}  {result}",
+            report.refusals(),
+            report.seconds
+        ));
+        lines.push(line);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::job::Ending;
+    use crate::runner::mock::Mock;
+
+    fn plan<'a>(
+        folder: &std::path::Path,
+        cache: &'a Cache,
+        mock: &'a Mock,
+        ui: &'a Ui,
+    ) -> Plan<'a> {
+        Plan {
+            cache,
+            runner: mock,
+            ui,
+            kernel: "/k".into(),
+            blksnap: "/b".into(),
+            data: "/d".into(),
+            results: folder.join("results"),
+            filesystems: vec![Filesystem::Xfs, Filesystem::Btrfs],
+            quiet: true,
+        }
+    }
+
+    #[test]
+    fn a_guest_without_a_report_is_a_failure_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("cache"));
+        let ui = Ui::new();
+        let mock = Mock::new(|machine, _, _| {
+            if machine.results.ends_with("btrfs") {
+                let text = r#"{"filesystem":"btrfs","steps":[{"name":"x","held":true,"detail":"",
+                    "seconds":1.0}],"attempts":[{"name":"write","answer":"refused",
+                    "errno":"ETXTBSY"}],"picture":{"title":"btrfs","disk_bytes":100,
+                    "extents":[{"file_offset":0,"disk_offset":10,"length":5,"unwritten":true}]},
+                    "finished":true,"seconds":3.0}"#;
+                std::fs::write(machine.results.join("report.json"), text).unwrap();
+                Ending {
+                    status: 0,
+                    problem: None,
+                }
+                .write(&machine.results)
+                .unwrap();
+            }
+        });
+        let reports = run(&plan(folder.path(), &cache, &mock, &ui)).unwrap();
+        assert!(!reports[0].held() && reports[1].held());
+        assert!(folder.path().join("results/btrfs/storage.svg").is_file());
+        let table = table(&reports);
+        assert!(
+            table[1].starts_with("xfs") && table[1].ends_with("FAILED"),
+            "{table:?}"
+        );
+        assert!(
+            table[2].ends_with("held") && table[2].contains("all 1 refused"),
+            "{table:?}"
+        );
+    }
+}
