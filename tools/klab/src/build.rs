@@ -22,7 +22,7 @@ use crate::ui::Ui;
 pub const OBJECTS: &str = "o-";
 
 /// Lines that a whole build prints, for the first progress bar.
-const FIRST_GUESS: u64 = 1800;
+const FIRST_GUESS: u64 = 1700;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,7 +77,8 @@ pub fn build(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Kerne
     };
     let mut fragments = vec!["base"];
     let configs = store.root().join("tools/klab/config");
-    if !plan.stock && configs.join("series.config").is_file() {
+    // The options of the series exist once there is a mail that adds them.
+    if !plan.stock && !store.names()?.is_empty() {
         fragments.push("series");
     }
     if plan.profile == Profile::Debug {

@@ -219,6 +219,9 @@ pub struct TreeArgs {
     /// Print the path of the pristine base instead
     #[arg(long, conflicts_with = "kdir")]
     pub base_dir: bool,
+    /// Print the path of the patched tree as it is, without applying anything
+    #[arg(long, conflicts_with = "base_dir")]
+    pub path: bool,
     /// Apply the series to the commit checked out in this kernel repository (in a worktree)
     #[arg(long, value_name = "DIR")]
     pub kdir: Option<PathBuf>,
@@ -255,7 +258,7 @@ pub enum SeriesVerb {
     /// Write the commits of a kernel worktree as mails and new files
     #[command(
         after_help = "Examples:\n  cargo klab series import ~/linux --base master\n  \
-        cargo klab series import \"$(cargo klab tree)\" --base refs/tags/base"
+        cargo klab series import \"$(cargo klab tree --path)\" --base refs/tags/base"
     )]
     Import {
         /// A kernel worktree whose HEAD is the end of the series

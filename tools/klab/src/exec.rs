@@ -14,7 +14,10 @@ use crate::signals::{Watched, hold_if_interrupted};
 use crate::ui::Ui;
 
 /// How many of the last lines of a failed program are shown.
-const TAIL: usize = 25;
+const TAIL: usize = 12;
+
+/// How many of the first lines that speak of an error are shown above them.
+const ERRORS: usize = 12;
 
 /// A long-running program with progress and a log of its own.
 pub struct Step {
@@ -75,6 +78,7 @@ impl Step {
         let watched = Watched::new(child.id(), self.protected);
         let mut task = ui.task(self.label.clone(), self.total);
         let mut tail: VecDeque<String> = VecDeque::new();
+        let mut errors: Vec<String> = Vec::new();
         let mut lines = 0;
         let mut reader = BufReader::new(reader);
         let mut line = Vec::new();
@@ -84,10 +88,19 @@ impl Step {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             if !text.is_empty() {
                 task.at(lines, &text);
-                if tail.len() == TAIL {
-                    tail.pop_front();
-                }
                 tail.push_back(text);
+                // Programs that work in parallel print much after what went wrong.
+                let pushed_out = if tail.len() > TAIL {
+                    tail.pop_front()
+                } else {
+                    None
+                };
+                if let Some(text) = pushed_out
+                    && errors.len() < ERRORS
+                    && (text.contains("error") || text.contains("***") || text.starts_with("E: "))
+                {
+                    errors.push(text);
+                }
             }
             line.clear();
         }
@@ -99,7 +112,7 @@ impl Step {
         }
         drop(task);
         let mut text = format!("{}: `{program}` failed ({status})", self.label);
-        for line in tail {
+        for line in errors.into_iter().chain(tail) {
             text.push_str("\n  | ");
             text.push_str(&line);
         }

@@ -29,6 +29,15 @@ impl Git {
         &self.folder
     }
 
+    /// The same in another folder.
+    #[cfg(test)]
+    pub fn moved_to(&self, folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            ..self.clone()
+        }
+    }
+
     pub fn with_index(&self, index: &Path) -> Self {
         Self {
             index: Some(index.to_owned()),

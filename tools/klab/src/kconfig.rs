@@ -117,7 +117,7 @@ mod tests {
             }
             count += 1;
         }
-        assert!(count >= 2);
+        assert!(count >= 3);
     }
 
     #[test]

@@ -118,6 +118,16 @@ fn show_tree(args: &TreeArgs, ui: &Ui) -> Result<i32> {
     let base = base(&cache, &store, args.kdir.as_deref(), ui)?;
     let (folder, commit) = if args.base_dir {
         (base.repository, base.commit)
+    } else if args.path {
+        let folder = base.worktree(&cache);
+        let commit = Git::at(&folder).commit("HEAD").map_err(|_| {
+            Failure::new(
+                Kind::Usage,
+                format!("there is no tree {} yet", folder.display()),
+            )
+            .hint("make it with: cargo klab tree")
+        })?;
+        (folder, commit)
     } else {
         let tree = tree::ensure(&cache, &store, &base, ui)?;
         (tree.folder, tree.commit)

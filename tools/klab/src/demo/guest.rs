@@ -263,8 +263,23 @@ impl Demo {
 
     /// Runs the administration command; what it prints is JSON.
     fn blksnap(&self, words: &[&str]) -> Result<serde_json::Value> {
-        let text = text_of(Command::new(&self.args.blksnap).args(words).arg("--json"))?;
-        serde_json::from_str(&text).with_context(|| format!("`{text}` is no JSON"))
+        let mut command = Command::new(&self.args.blksnap);
+        let output = capture(command.args(words).arg("--json"), None)?;
+        let read = |bytes: &[u8]| -> Result<serde_json::Value> {
+            serde_json::from_slice(bytes)
+                .with_context(|| format!("`{}` is no JSON", String::from_utf8_lossy(bytes)))
+        };
+        if output.status.success() {
+            return read(&output.stdout);
+        }
+        let error = read(&output.stderr)?["error"].take();
+        let word = |name: &str| error[name].as_str().unwrap_or("no word").to_owned();
+        bail!(
+            "blksnap {}: {} ({})",
+            words[0],
+            word("message"),
+            word("errno")
+        );
     }
 
     fn take(&self, storage: &Path) -> Result<Snapshot> {

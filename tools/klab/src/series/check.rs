@@ -154,3 +154,228 @@ fn round_trip(store: &Store, git: &Git, base: &str, report: &mut Report) -> Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cache::{Cache, write_if_changed};
+    use crate::series::tree::{Base, ensure};
+    use crate::ui::Ui;
+
+    /// A kernel in small, with a series on top of it, and a project to import it into.
+    struct Bench {
+        _folder: tempfile::TempDir,
+        git: Git,
+        store: Store,
+        cache: Cache,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let kernel = folder.path().join("kernel");
+            std::fs::create_dir(&kernel).unwrap();
+            let git = Git::at(&kernel)
+                .with_env("GIT_CONFIG_GLOBAL", "/dev/null")
+                .with_env("GIT_AUTHOR_NAME", "A")
+                .with_env("GIT_AUTHOR_EMAIL", "a@b")
+                .with_env("GIT_COMMITTER_NAME", "C")
+                .with_env("GIT_COMMITTER_EMAIL", "c@d");
+            git.text(["init", "-q", "-b", "master"]).unwrap();
+            let bench = Self {
+                store: Store::at(folder.path().join("project")),
+                cache: Cache::at(folder.path().join("cache")),
+                git,
+                _folder: folder,
+            };
+            bench.commit(
+                "base",
+                &[
+                    ("Makefile", "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n"),
+                    ("fs/Makefile", "obj-y := a.o\n"),
+                    ("fs/a.c", "int a;\n"),
+                ],
+            );
+            bench.git.text(["tag", "base"]).unwrap();
+            bench.commit(
+                "fs: add a thing\n\nBecause it is missing.",
+                &[
+                    ("fs/Makefile", "obj-y := a.o layout.o\n"),
+                    ("fs/layout.c", "int l;\n"),
+                ],
+            );
+            bench.commit(
+                "block: add another",
+                &[("block/f.c", "int f;\n"), ("fs/a.c", "int b;\n")],
+            );
+            bench
+        }
+
+        fn commit(&self, message: &str, files: &[(&str, &str)]) {
+            for (name, text) in files {
+                write_if_changed(&self.git.folder().join(name), text.as_bytes()).unwrap();
+            }
+            self.git.text(["add", "-A"]).unwrap();
+            self.git.text(["commit", "-q", "-m", message]).unwrap();
+        }
+
+        fn import(&self, fold: bool) -> Result<super::super::import::Imported> {
+            let options = Options {
+                base: "base",
+                head: "HEAD",
+                sender: Some("S <s@t>"),
+                fold,
+            };
+            import(&self.store, &self.git, &options)
+        }
+
+        fn problems(&self) -> Vec<String> {
+            let base = self.git.commit("base").unwrap();
+            check(&self.store, &self.git, &base).unwrap().problems
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            write_if_changed(&self.store.root().join(name), text.as_bytes()).unwrap();
+        }
+
+        fn base(&self) -> Base {
+            Base {
+                repository: self.git.folder().to_owned(),
+                commit: self.git.commit("base").unwrap(),
+                name: "series".into(),
+            }
+        }
+    }
+
+    fn modified(path: &Path) -> std::time::SystemTime {
+        path.metadata().unwrap().modified().unwrap()
+    }
+
+    #[test]
+    fn importing_twice_changes_nothing_and_checks() {
+        let bench = Bench::new();
+        let imported = bench.import(false).unwrap();
+        assert_eq!((imported.mails, imported.new_files), (2, 2));
+        assert!(
+            bench
+                .store
+                .root()
+                .join("fs-hooks/linux/fs/layout.c")
+                .is_file()
+        );
+        assert!(
+            bench
+                .store
+                .root()
+                .join("rust-blksnap/linux/block/f.c")
+                .is_file()
+        );
+        let mail = bench.store.patches().join("0001-fs-add-a-thing.patch");
+        let before = modified(&mail);
+        bench.import(false).unwrap();
+        assert_eq!(modified(&mail), before);
+        assert!(bench.problems().is_empty(), "{:?}", bench.problems());
+        let base = bench.git.commit("base").unwrap();
+        let report = check(&bench.store, &bench.git, &base).unwrap();
+        assert_eq!(report.tree, Some(bench.git.tree("HEAD").unwrap()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_form_is_found() {
+        let bench = Bench::new();
+        bench.import(false).unwrap();
+        bench.write("fs-hooks/linux/fs/stray.c", "int s;\n");
+        assert_eq!(bench.problems().len(), 1);
+        std::fs::remove_file(bench.store.root().join("fs-hooks/linux/fs/stray.c")).unwrap();
+        let mail = bench.store.patches().join("0002-block-add-another.patch");
+        let good = std::fs::read_to_string(&mail).unwrap();
+        for bad in [
+            good.replace("X-New-File: block/f.c\n", ""),
+            good.replace("block/f.c", "block/g.c"),
+            good.replace("block/f.c", "fs/layout.c"),
+            good.replace("index ", "new file mode 100644\nindex "),
+            good.replace("-int a;", "-int other;"),
+        ] {
+            assert_ne!(bad, good);
+            std::fs::write(&mail, bad).unwrap();
+            assert!(!bench.problems().is_empty());
+        }
+        std::fs::write(&mail, good).unwrap();
+        bench.write("patches/0009-left-over.patch", "x");
+        assert_eq!(
+            bench.problems(),
+            ["0009-left-over.patch: not listed in patches/series"]
+        );
+    }
+
+    #[test]
+    fn a_new_file_that_is_changed_later_is_refused_or_folded() {
+        let bench = Bench::new();
+        bench.commit("fs: later", &[("fs/layout.c", "int later;\n")]);
+        let error = bench.import(false).unwrap_err();
+        assert!(error.to_string().contains("is added whole"), "{error}");
+        assert_eq!(bench.import(true).unwrap().mails, 3);
+        assert!(bench.problems().is_empty(), "{:?}", bench.problems());
+    }
+
+    #[test]
+    fn what_a_new_series_no_longer_has_goes() {
+        let bench = Bench::new();
+        bench.import(false).unwrap();
+        bench.git.text(["reset", "-q", "--hard", "HEAD~"]).unwrap();
+        bench.import(false).unwrap();
+        assert!(!bench.store.root().join("rust-blksnap").exists());
+        assert_eq!(bench.store.names().unwrap(), ["0001-fs-add-a-thing.patch"]);
+        assert!(bench.problems().is_empty());
+    }
+
+    #[test]
+    fn the_tree_keeps_the_times_of_what_did_not_change() {
+        let bench = Bench::new();
+        bench.import(false).unwrap();
+        let ui = Ui::new();
+        let tree = ensure(&bench.cache, &bench.store, &bench.base(), &ui).unwrap();
+        assert_eq!(
+            Git::at(&tree.folder).tree("HEAD").unwrap(),
+            bench.git.tree("HEAD").unwrap()
+        );
+        let (kept, changed) = (tree.folder.join("fs/a.c"), tree.folder.join("fs/layout.c"));
+        let (old_kept, first) = (modified(&kept), tree.commit.clone());
+        drop(tree);
+        bench.write("fs-hooks/linux/fs/layout.c", "int changed;\n");
+        let tree = ensure(&bench.cache, &bench.store, &bench.base(), &ui).unwrap();
+        assert_ne!(tree.commit, first);
+        assert_eq!(modified(&kept), old_kept);
+        assert_eq!(std::fs::read_to_string(&changed).unwrap(), "int changed;\n");
+    }
+
+    #[test]
+    fn work_in_the_tree_is_not_lost() {
+        let bench = Bench::new();
+        bench.import(false).unwrap();
+        let ui = Ui::new();
+        let folder = ensure(&bench.cache, &bench.store, &bench.base(), &ui)
+            .unwrap()
+            .folder;
+        let kernel = bench.base();
+        let work = Bench {
+            git: bench.git.moved_to(&folder),
+            ..bench
+        };
+        write_if_changed(&folder.join("fs/a.c"), b"int mine;\n").unwrap();
+        let again = |bench: &Bench| {
+            ensure(&bench.cache, &bench.store, &kernel, &ui).map(|tree| tree.commit)
+        };
+        assert!(again(&work).is_err(), "uncommitted work");
+        work.commit("fs: mine", &[]);
+        assert!(again(&work).is_err(), "commits that are not in the series");
+        work.import(false).unwrap();
+        again(&work).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(folder.join("fs/a.c")).unwrap(),
+            "int mine;\n"
+        );
+    }
+}

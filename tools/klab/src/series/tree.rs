@@ -48,6 +48,11 @@ impl Base {
         })
     }
 
+    /// Where the worktree is, or will be.
+    pub fn worktree(&self, cache: &Cache) -> PathBuf {
+        cache.trees().join(&self.name)
+    }
+
     /// Somebody's own kernel repository, at what is checked out there.
     pub fn own(folder: &Path) -> Result<Self> {
         let repository = folder.canonicalize().map_err(|error| {
@@ -78,7 +83,7 @@ impl Base {
 
 /// Brings the worktree to the state of the series and returns it.
 pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree> {
-    let folder = cache.trees().join(&base.name);
+    let folder = base.worktree(cache);
     let lock = cache.lock(&format!("tree-{}", base.name), ui)?;
     let git = Git::at(&base.repository);
     let state_file = cache.trees().join(format!("{}.json", base.name));
@@ -86,20 +91,17 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
         read_optional(&state_file)?.and_then(|text| serde_json::from_str(&text).ok());
     let series = store.fingerprint()?;
     let present = folder.join(".git").exists() && recorded.is_some();
-    if present {
-        refuse_own_work(
-            &folder,
-            recorded.as_ref().map(|state| state.commit.as_str()),
-        )?;
-    }
-    if let Some(state) = recorded
-        .as_ref()
-        .filter(|state| present && state.base == base.commit && state.series == series)
-    {
-        let commit = state.commit.clone();
+    let work = if present {
+        own_work(&folder, recorded.as_ref())?
+    } else {
+        OwnWork::None
+    };
+    if let Some(state) = recorded.filter(|state| {
+        present && work == OwnWork::None && state.base == base.commit && state.series == series
+    }) {
         return Ok(Tree {
             folder,
-            commit,
+            commit: state.commit,
             lock,
         });
     }
@@ -109,9 +111,15 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
         .last()
         .map_or(&base.commit, |last| &last.commit)
         .clone();
+    task.done();
+    match &work {
+        OwnWork::None => {}
+        // What was worked on there has become the series meanwhile.
+        OwnWork::Commits(tree) if *tree == git.tree(&commit)? => {}
+        OwnWork::Commits(_) | OwnWork::Uncommitted => return Err(keep_own_work(&folder, base)),
+    }
     // A reference keeps the commits alive, and `git log` in the tree has a name to show.
     git.text(["update-ref", &format!("refs/klab/{}", base.name), &commit])?;
-    task.done();
     if !present {
         let task = ui.task(format!("checking out the tree {}", folder.display()), None);
         create(cache, &git, &folder, &commit)?;
@@ -173,24 +181,39 @@ pub fn exclude_objects(git: &Git) -> Result<()> {
     Ok(())
 }
 
-/// Somebody may have worked in the tree: that is theirs to keep or to throw away.
-fn refuse_own_work(folder: &Path, recorded: Option<&str>) -> Result<()> {
+/// What somebody did in the tree.
+#[derive(Debug, PartialEq, Eq)]
+enum OwnWork {
+    None,
+    /// With the git tree they end at.
+    Commits(String),
+    Uncommitted,
+}
+
+fn own_work(folder: &Path, recorded: Option<&State>) -> Result<OwnWork> {
     let git = Git::at(folder);
-    let head = git.commit("HEAD")?;
     let changed = git.text(["status", "--porcelain", "--untracked-files=no"])?;
-    if changed.is_empty() && recorded == Some(head.as_str()) {
-        return Ok(());
+    if !changed.is_empty() {
+        return Ok(OwnWork::Uncommitted);
     }
-    Err(Failure::new(
+    let head = git.commit("HEAD")?;
+    if recorded.is_some_and(|state| state.commit == head) {
+        return Ok(OwnWork::None);
+    }
+    Ok(OwnWork::Commits(git.tree(&head)?))
+}
+
+/// It is theirs to keep or to throw away.
+fn keep_own_work(folder: &Path, base: &Base) -> anyhow::Error {
+    let folder = folder.display();
+    Failure::new(
         Kind::Usage,
-        format!("the tree {} has work of its own in it", folder.display()),
+        format!("the tree {folder} has work of its own in it"),
     )
     .hint(format!(
-        "take it over with: cargo klab series import {} --base refs/tags/base; \
-         or throw it away with: git -C {} checkout --force --detach {}",
-        folder.display(),
-        folder.display(),
-        recorded.unwrap_or("REV")
+        "commit it there, then: cargo klab series import {folder} --base {}; or throw it \
+             away with: git -C {folder} checkout --force --detach refs/klab/{}",
+        base.commit, base.name
     ))
-    .into())
+    .into()
 }
