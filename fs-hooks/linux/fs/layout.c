@@ -1,0 +1,590 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pinning the layout of a file.
+ *
+ * A holder of a pin does I/O to the blocks of a file without the filesystem
+ * knowing.  For that it needs the mapping from the filesystem itself, and the
+ * promise that the mapping stays as it is until the holder lets go.
+ *
+ * Lock order:
+ *
+ *	inode->i_rwsem
+ *	  mapping->invalidate_lock	while the page cache is drained
+ *	  locks of ->pin_layout()
+ *	    layout_pins_lock
+ */
+#include <linux/blkdev.h>
+#include <linux/debugfs.h>
+#include <linux/export.h>
+#include <linux/file.h>
+#include <linux/filelock.h>
+#include <linux/fs.h>
+#include <linux/layout.h>
+#include <linux/mm.h>
+#include <linux/pagemap.h>
+#include <linux/folio_batch.h>
+#include <linux/ratelimit.h>
+#include <linux/seq_file.h>
+#include <linux/slab.h>
+#include <kunit/visibility.h>
+
+/* Every pin there is.  They are few, so finding one is a walk. */
+static LIST_HEAD(layout_pins);
+static DEFINE_MUTEX(layout_pins_lock);
+
+/**
+ * layout_refuse - say why a file cannot be pinned
+ * @ctx: context of the pin
+ * @error: negative errno
+ * @fmt: the reason, as the end of a sentence that begins with the file
+ *
+ * Return: @error, so that a refusal is one statement.
+ */
+int layout_refuse(struct layout_context *ctx, int error, const char *fmt, ...)
+{
+	static DEFINE_RATELIMIT_STATE(limit, DEFAULT_RATELIMIT_INTERVAL,
+				      DEFAULT_RATELIMIT_BURST);
+	char *buf, *path = ERR_PTR(-ENOMEM);
+	struct va_format vaf;
+	va_list args;
+
+	if (!__ratelimit(&limit))
+		return error;
+
+	buf = kmalloc(PATH_MAX, GFP_KERNEL);
+	if (buf)
+		path = file_path(ctx->file, buf, PATH_MAX);
+	va_start(args, fmt);
+	vaf.fmt = fmt;
+	vaf.va = &args;
+	pr_err("%s: file %s %pV\n", ctx->name,
+	       IS_ERR(path) ? "<unknown>" : path, &vaf);
+	va_end(args);
+	kfree(buf);
+	return error;
+}
+EXPORT_SYMBOL_GPL(layout_refuse);
+
+#ifdef CONFIG_LAYOUT_DEBUG
+static int layout_record(struct layout_context *ctx,
+			 const struct layout_extent *extent)
+{
+	size_t nr = ctx->nr_extents;
+
+	/* Full at each power of two: the array doubles. */
+	if (!(nr & (nr - 1))) {
+		struct layout_extent *extents;
+
+		extents = kvrealloc(ctx->extents,
+				    array_size(max(2 * nr, 1), sizeof(*extents)),
+				    GFP_KERNEL);
+		if (!extents)
+			return -ENOMEM;
+		ctx->extents = extents;
+	}
+	ctx->extents[ctx->nr_extents++] = *extent;
+	return 0;
+}
+
+static void layout_forget(struct layout_context *ctx)
+{
+	kvfree(ctx->extents);
+	ctx->extents = NULL;
+	ctx->nr_extents = 0;
+}
+#else
+static inline int layout_record(struct layout_context *ctx,
+				const struct layout_extent *extent)
+{
+	return 0;
+}
+
+static inline void layout_forget(struct layout_context *ctx)
+{
+}
+#endif /* CONFIG_LAYOUT_DEBUG */
+
+VISIBLE_IF_KUNIT void layout_start(struct layout_context *ctx, loff_t start,
+				   loff_t end)
+{
+	ctx->start = start;
+	ctx->end = end;
+	ctx->next = start;
+	ctx->pending.len = 0;
+}
+EXPORT_SYMBOL_IF_KUNIT(layout_start);
+
+/* Hand what was gathered to the holder. */
+static int layout_flush(struct layout_context *ctx)
+{
+	struct layout_extent extent = ctx->pending;
+	int error;
+
+	if (!extent.len)
+		return 0;
+	ctx->pending.len = 0;
+	error = layout_record(ctx, &extent);
+	if (error)
+		return error;
+	return ctx->actor(ctx, &extent);
+}
+
+VISIBLE_IF_KUNIT int layout_finish(struct layout_context *ctx)
+{
+	if (ctx->next < ctx->end)
+		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
+	return layout_flush(ctx);
+}
+EXPORT_SYMBOL_IF_KUNIT(layout_finish);
+
+/**
+ * layout_emit - hand over the next extent of a file that is being pinned
+ * @ctx: context that was passed to ->pin_layout()
+ * @extent: where the next piece of the file lies
+ *
+ * Filesystems call this from ->pin_layout() in file order, from @ctx->start to
+ * @ctx->end at least, once the mapping is on stable storage.  What lies outside
+ * of the range is cut off here.  A gap in the file is a hole, and refused.
+ *
+ * Context: May sleep.  The actor of the holder may be called.
+ * Return: 0 to go on; anything else has to be returned from ->pin_layout().
+ */
+int layout_emit(struct layout_context *ctx, const struct layout_extent *extent)
+{
+	struct layout_extent *pending = &ctx->pending;
+	struct layout_extent next = *extent;
+	u64 skip;
+	int error;
+
+	if (ctx->next >= ctx->end)
+		return 0;
+	if (next.pos > ctx->next)
+		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
+	skip = ctx->next - next.pos;
+	if (skip >= next.len)
+		return 0;
+	next.pos += skip;
+	next.addr += skip;
+	next.len = min_t(u64, next.len - skip, ctx->end - next.pos);
+
+	if ((ctx->require & LAYOUT_REQUIRE_UNWRITTEN) &&
+	    !(next.flags & LAYOUT_EXTENT_UNWRITTEN))
+		return layout_refuse(ctx, -EINVAL, "has written extents");
+
+	if (!ctx->bdev)
+		ctx->bdev = next.bdev;
+	else if ((ctx->require & LAYOUT_REQUIRE_ONE_DEVICE) &&
+		 ctx->bdev != next.bdev)
+		return layout_refuse(ctx, -EINVAL,
+				     "lies on more than one device");
+
+	ctx->next = next.pos + next.len;
+	if (pending->len && pending->bdev == next.bdev &&
+	    pending->flags == next.flags &&
+	    pending->addr + pending->len == next.addr) {
+		pending->len += next.len;
+		return 0;
+	}
+	error = layout_flush(ctx);
+	*pending = next;
+	return error;
+}
+EXPORT_SYMBOL_GPL(layout_emit);
+
+/*
+ * Refuse what can be refused before anything is changed.  The inode lock is
+ * held, so the answers stay true, except for mappings and openers, which come
+ * and go without it.
+ */
+static int layout_check(struct file *file, struct layout_context *ctx)
+{
+	struct address_space *mapping = file->f_mapping;
+	struct inode *inode = file_inode(file);
+
+	/* The file and the page cache of a stacked file are not one inode. */
+	if (!S_ISREG(inode->i_mode))
+		return layout_refuse(ctx, -EINVAL, "is not a regular file");
+	if (mapping->host != inode || !mapping->a_ops->pin_layout)
+		return layout_refuse(ctx, -EOPNOTSUPP,
+				     "cannot be pinned by its filesystem");
+	if (!(file->f_mode & FMODE_WRITE))
+		return layout_refuse(ctx, -EBADF, "is not open for writing");
+	if (IS_RDONLY(inode))
+		return layout_refuse(ctx, -EROFS, "is on a read-only filesystem");
+	if (IS_SWAPFILE(inode))
+		return layout_refuse(ctx, -EBUSY, "is pinned already");
+	if (IS_IMMUTABLE(inode) || IS_APPEND(inode))
+		return layout_refuse(ctx, -EPERM, "is immutable or append-only");
+
+	/* Only the filesystem could make sense of what is in the blocks. */
+	if (IS_ENCRYPTED(inode))
+		return layout_refuse(ctx, -EINVAL, "is encrypted");
+	if (IS_VERITY(inode))
+		return layout_refuse(ctx, -EINVAL, "is a verity file");
+
+	/* Stores to a DAX mapping reach the blocks without asking anybody. */
+	if (IS_DAX(inode))
+		return layout_refuse(ctx, -EINVAL, "uses direct access (DAX)");
+
+	if (i_size_read(inode) < PAGE_SIZE)
+		return layout_refuse(ctx, -EINVAL, "is smaller than a page");
+
+	/* Somebody else does I/O to the blocks. */
+	if (break_layout(inode, false))
+		return layout_refuse(ctx, -ETXTBSY, "has a layout lease");
+	return 0;
+}
+
+/*
+ * Keep user space from having a way to the blocks besides the holder.  Writers
+ * are turned away under the inode lock as long as the flag is set, so one that
+ * has the file open does no harm to the layout: but it means to use the file,
+ * which then is not the holder's.  A file without a name is there for whoever
+ * created it, and may have been passed on through its descriptor.
+ */
+static int layout_deny_writers(struct file *file, struct layout_context *ctx)
+{
+	struct inode *inode = file_inode(file);
+
+	if (!(ctx->require & LAYOUT_REQUIRE_UNWRITTEN))
+		return 0;
+	if (inode->i_nlink && atomic_read(&inode->i_writecount) > 1)
+		return layout_refuse(ctx, -ETXTBSY,
+				     "is open for writing elsewhere");
+	if (mapping_deny_writable(file->f_mapping))
+		return layout_refuse(ctx, -ETXTBSY, "is mapped for writing");
+	return 0;
+}
+
+static void layout_allow_writers(struct file *file, struct layout_context *ctx)
+{
+	if (ctx->require & LAYOUT_REQUIRE_UNWRITTEN)
+		mapping_allow_writable(file->f_mapping);
+}
+
+/*
+ * A folio that could not be dropped is harmless while it is clean: to dirty it
+ * takes a write, or a fault for writing, and both are refused by now.  Unless
+ * somebody has it pinned: the device that reads into it asks nobody.
+ */
+static bool layout_cache_is_quiet(struct address_space *mapping)
+{
+	struct folio_batch fbatch;
+	bool quiet = true;
+	pgoff_t index = 0;
+
+	folio_batch_init(&fbatch);
+	while (quiet && filemap_get_folios(mapping, &index, ULONG_MAX, &fbatch)) {
+		unsigned int i;
+
+		for (i = 0; i < folio_batch_count(&fbatch); i++) {
+			struct folio *folio = fbatch.folios[i];
+
+			if (xa_is_value(folio))
+				continue;
+			if (folio_test_dirty(folio) ||
+			    folio_test_writeback(folio) ||
+			    folio_maybe_dma_pinned(folio))
+				quiet = false;
+		}
+		folio_batch_release(&fbatch);
+		cond_resched();
+	}
+	return quiet;
+}
+
+/*
+ * Wait for everything that was let in before the flag was set.  Writing a folio
+ * back also makes its mappings read-only, and the next store to them faults and
+ * is refused.  A fault that got past the check of the flag before it was set
+ * holds the invalidate lock, or waits for it and finds the flag.
+ */
+static int layout_drain(struct file *file, struct layout_context *ctx)
+{
+	struct address_space *mapping = file->f_mapping;
+	bool quiet = true;
+	int error;
+
+	inode_dio_wait(mapping->host);
+
+	filemap_invalidate_lock(mapping);
+	error = filemap_write_and_wait(mapping);
+	/*
+	 * Without its folios the file has no other way to its blocks: one that
+	 * is pinned for DMA keeps its memory, but is the file's no more.
+	 */
+	if (!error && invalidate_inode_pages2(mapping))
+		quiet = layout_cache_is_quiet(mapping);
+	filemap_invalidate_unlock(mapping);
+
+	if (!quiet)
+		return layout_refuse(ctx, -ETXTBSY,
+				     "has pages that are being written to");
+	return error;
+}
+
+/**
+ * vfs_pin_layout_locked - pin the layout of a file whose inode is locked
+ * @file: a regular file, open for writing
+ * @ctx: context of the holder
+ *
+ * Like vfs_pin_layout(), for a caller that has to look at the file under the
+ * same lock.  A layout lease is not waited for: the caller should have called
+ * break_layout() before it took the lock.
+ *
+ * Context: May sleep.  The caller holds the inode lock exclusively.
+ * Return: 0 or a negative errno; then nothing has changed.
+ */
+int vfs_pin_layout_locked(struct file *file, struct layout_context *ctx)
+{
+	struct inode *inode = file_inode(file);
+	const struct address_space_operations *aops = file->f_mapping->a_ops;
+	int error;
+
+	lockdep_assert_held_write(&file->f_mapping->host->i_rwsem);
+	might_sleep();
+
+	if (WARN_ON_ONCE(ctx->file))
+		return -EINVAL;
+	ctx->file = file;
+	ctx->bdev = NULL;
+
+	error = layout_check(file, ctx);
+	if (error)
+		goto out;
+	error = layout_deny_writers(file, ctx);
+	if (error)
+		goto out;
+
+	/*
+	 * From here on whoever takes the inode lock, or the invalidate lock to
+	 * serve a fault, finds the flag.  Only then is it worth waiting for
+	 * those who came before, and only after that is the mapping final.
+	 */
+	inode_set_flags(inode, S_SWAPFILE, S_SWAPFILE);
+
+	error = layout_drain(file, ctx);
+	if (error)
+		goto out_flag;
+
+	layout_start(ctx, 0, round_down(i_size_read(inode), PAGE_SIZE));
+	error = aops->pin_layout(file, ctx);
+	if (error)
+		goto out_forget;
+	error = layout_finish(ctx);
+	if (error)
+		goto out_unpin;
+
+	get_file(file);
+	mutex_lock(&layout_pins_lock);
+	list_add_tail(&ctx->pins, &layout_pins);
+	mutex_unlock(&layout_pins_lock);
+	return 0;
+
+out_unpin:
+	if (aops->unpin_layout)
+		aops->unpin_layout(file, ctx);
+out_forget:
+	layout_forget(ctx);
+out_flag:
+	inode_set_flags(inode, 0, S_SWAPFILE);
+	layout_allow_writers(file, ctx);
+out:
+	ctx->file = NULL;
+	return error;
+}
+EXPORT_SYMBOL_GPL(vfs_pin_layout_locked);
+
+/**
+ * vfs_pin_layout - learn where a file lies, and keep it there
+ * @file: a regular file, open for writing
+ * @ctx: context of the holder
+ *
+ * On success the actor of @ctx has been called for every extent from the start
+ * of the file to its end, rounded down to whole pages, and nobody can move,
+ * free, share, write or resize the file until vfs_unpin_layout() is called with
+ * the same context.  The pin holds a reference to @file, and with it the mount.
+ *
+ * Nothing is allocated or unshared to make a file fit: what cannot be pinned as
+ * it is, is refused, and the kernel log says why.  On error, extents that the
+ * actor got before must not be used.
+ *
+ * Context: May sleep.  Takes and drops the inode lock.
+ * Return: 0, or a negative errno; then nothing has changed.
+ */
+int vfs_pin_layout(struct file *file, struct layout_context *ctx)
+{
+	struct inode *inode = file_inode(file);
+	int error;
+
+	/*
+	 * Who holds a layout lease may need the inode lock to give it back, so
+	 * wait without it and look again with it.
+	 */
+	for (;;) {
+		error = break_layout(inode, true);
+		if (error)
+			return error;
+		inode_lock(inode);
+		if (!break_layout(inode, false))
+			break;
+		inode_unlock(inode);
+	}
+	error = vfs_pin_layout_locked(file, ctx);
+	inode_unlock(inode);
+	return error;
+}
+EXPORT_SYMBOL_GPL(vfs_pin_layout);
+
+static bool layout_is_held(struct file *file, struct layout_context *ctx)
+{
+	struct layout_context *pin;
+	bool held = false;
+
+	mutex_lock(&layout_pins_lock);
+	list_for_each_entry(pin, &layout_pins, pins) {
+		if (pin == ctx) {
+			held = pin->file == file;
+			break;
+		}
+	}
+	mutex_unlock(&layout_pins_lock);
+	return held;
+}
+
+/**
+ * vfs_unpin_layout - let go of a file
+ * @file: the file that was pinned
+ * @ctx: the context it was pinned with
+ *
+ * The holder must have ended all I/O to the blocks.  Only the context that
+ * pinned the file can release it.
+ *
+ * Context: May sleep.  Takes and drops the inode lock.
+ */
+void vfs_unpin_layout(struct file *file, struct layout_context *ctx)
+{
+	struct inode *inode = file_inode(file);
+	const struct address_space_operations *aops = file->f_mapping->a_ops;
+
+	inode_lock(inode);
+	if (WARN_ON(!layout_is_held(file, ctx))) {
+		inode_unlock(inode);
+		return;
+	}
+
+	mutex_lock(&layout_pins_lock);
+	list_del(&ctx->pins);
+	layout_forget(ctx);
+	mutex_unlock(&layout_pins_lock);
+
+	if (aops->unpin_layout)
+		aops->unpin_layout(file, ctx);
+	inode_set_flags(inode, 0, S_SWAPFILE);
+	layout_allow_writers(file, ctx);
+	ctx->file = NULL;
+	inode_unlock(inode);
+
+	fput(file);
+}
+EXPORT_SYMBOL_GPL(vfs_unpin_layout);
+
+#ifdef CONFIG_LAYOUT_DEBUG
+/*
+ * /sys/kernel/debug/layout/pins: a line for each pin, then one for each of its
+ * extents.  The position counts lines, so a reader that comes back in the
+ * middle of a long list costs a walk over the pins, not over their extents.
+ */
+struct layout_cursor {
+	struct layout_context	*pin;
+	size_t			line;
+};
+
+static void *layout_pins_start(struct seq_file *m, loff_t *pos)
+{
+	struct layout_cursor *cursor = m->private;
+	loff_t left = *pos;
+
+	mutex_lock(&layout_pins_lock);
+	list_for_each_entry(cursor->pin, &layout_pins, pins) {
+		if (left <= cursor->pin->nr_extents) {
+			cursor->line = left;
+			return cursor;
+		}
+		left -= cursor->pin->nr_extents + 1;
+	}
+	return NULL;
+}
+
+static void *layout_pins_next(struct seq_file *m, void *v, loff_t *pos)
+{
+	struct layout_cursor *cursor = v;
+
+	++*pos;
+	if (cursor->line++ < cursor->pin->nr_extents)
+		return cursor;
+	cursor->line = 0;
+	cursor->pin = list_next_entry(cursor->pin, pins);
+	return list_entry_is_head(cursor->pin, &layout_pins, pins) ?
+		NULL : cursor;
+}
+
+static void layout_pins_stop(struct seq_file *m, void *v)
+{
+	mutex_unlock(&layout_pins_lock);
+}
+
+static int layout_pins_show(struct seq_file *m, void *v)
+{
+	struct layout_cursor *cursor = v;
+	struct layout_context *pin = cursor->pin;
+
+	if (!cursor->line) {
+		struct inode *inode = file_inode(pin->file);
+
+		seq_printf(m, "%s %u:%u %llu ", pin->name,
+			   MAJOR(inode->i_sb->s_dev), MINOR(inode->i_sb->s_dev),
+			   (u64)inode->i_ino);
+		seq_file_path(m, pin->file, " \t\n\\");
+		seq_putc(m, '\n');
+	} else {
+		struct layout_extent *extent = &pin->extents[cursor->line - 1];
+		dev_t dev = extent->bdev->bd_dev;
+
+		seq_printf(m, "%lld %llu %llu %u:%u %s\n", extent->pos,
+			   extent->addr, extent->len, MAJOR(dev), MINOR(dev),
+			   extent->flags & LAYOUT_EXTENT_UNWRITTEN ?
+				"unwritten" : "written");
+	}
+	return 0;
+}
+
+static const struct seq_operations layout_pins_sops = {
+	.start	= layout_pins_start,
+	.next	= layout_pins_next,
+	.stop	= layout_pins_stop,
+	.show	= layout_pins_show,
+};
+
+static int layout_pins_open(struct inode *inode, struct file *file)
+{
+	return seq_open_private(file, &layout_pins_sops,
+				sizeof(struct layout_cursor));
+}
+
+static const struct file_operations layout_pins_fops = {
+	.owner		= THIS_MODULE,
+	.open		= layout_pins_open,
+	.read		= seq_read,
+	.llseek		= seq_lseek,
+	.release	= seq_release_private,
+};
+
+static int __init layout_debug_init(void)
+{
+	debugfs_create_file("pins", 0400, debugfs_create_dir("layout", NULL),
+			    NULL, &layout_pins_fops);
+	return 0;
+}
+late_initcall(layout_debug_init);
+#endif /* CONFIG_LAYOUT_DEBUG */

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pinned file layouts.
+//!
+//! The blocks of a file whose layout is pinned stay where they are and belong to nobody else, so
+//! that the holder may do I/O to them without the filesystem.
+//!
+//! C header: [`include/linux/layout.h`](srctree/include/linux/layout.h)
+
+use crate::{
+    bindings,
+    block::bdev::BlockDevice,
+    container_of,
+    error::{from_result, to_result, Result},
+    fs::File,
+    prelude::*,
+    sync::aref::ARef,
+    types::Opaque,
+};
+use core::{cell::UnsafeCell, ptr};
+
+/// What a holder requires of a layout, to be combined with `|`.
+pub mod require {
+    /// All extents are unwritten: what is stored in the blocks can never be read through the file.
+    pub const UNWRITTEN: u32 = bindings::LAYOUT_REQUIRE_UNWRITTEN;
+
+    /// All extents lie on one device.
+    pub const ONE_DEVICE: u32 = bindings::LAYOUT_REQUIRE_ONE_DEVICE;
+}
+
+/// Where one piece of a file lies. All positions and lengths are in bytes.
+///
+/// # Invariants
+///
+/// The C struct and its device are valid for as long as the value is borrowed.
+#[repr(transparent)]
+pub struct Extent(bindings::layout_extent);
+
+impl Extent {
+    /// The device that holds it.
+    pub fn bdev(&self) -> &BlockDevice {
+        // SAFETY: By the type invariants.
+        unsafe { BlockDevice::from_raw(self.0.bdev) }
+    }
+
+    /// First byte on the device.
+    pub fn addr(&self) -> u64 {
+        self.0.addr
+    }
+
+    /// Length in bytes.
+    #[expect(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.0.len
+    }
+}
+
+/// A pinned layout. Dropping it unpins the file, which may sleep.
+pub struct PinnedLayout {
+    context: Pin<KBox<Context>>,
+    file: ARef<File>,
+}
+
+/// # Invariants
+///
+/// `actor` points to the closure that `pin` is running with while that runs.
+#[pin_data]
+struct Context {
+    #[pin]
+    raw: Opaque<bindings::layout_context>,
+    actor: UnsafeCell<*mut c_void>,
+}
+
+// SAFETY: Once pinned, the context is used by `vfs_unpin_layout()` only, from any thread, and
+// `actor` not at all.
+unsafe impl Send for Context {}
+
+// SAFETY: `&Context` gives no access to anything.
+unsafe impl Sync for Context {}
+
+impl PinnedLayout {
+    /// Pins the layout of `file`, which must be open for writing, and calls `actor` with each
+    /// extent in file order. `name` says in the kernel log who holds it.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if somebody else has pinned it, [`EINVAL`] for a file that is not suitable (the
+    /// kernel log says why), [`ETXTBSY`] if others write to it, what `actor` returns, and I/O
+    /// errors. Nothing stays pinned then.
+    pub fn new<F: FnMut(&Extent) -> Result>(
+        file: ARef<File>,
+        name: &'static CStr,
+        require: u32,
+        mut actor: F,
+    ) -> Result<Self> {
+        // Taken here, since the initialiser would move the closure.
+        let closure: *mut c_void = (&raw mut actor).cast();
+        let init = pin_init!(Context {
+            raw: Opaque::new(bindings::layout_context {
+                actor: Some(Self::actor::<F>),
+                name: name.as_char_ptr(),
+                require,
+                ..pin_init::zeroed()
+            }),
+            // INVARIANT: The closure outlives the call below.
+            actor: UnsafeCell::new(closure),
+        });
+        let context = KBox::pin_init(init, GFP_KERNEL)?;
+        // SAFETY: The file is valid, and the context pinned, initialised and kept until it is
+        // unpinned.
+        let ret = unsafe { bindings::vfs_pin_layout(file.as_ptr(), context.raw.get()) };
+        // INVARIANT: `actor` will not be called again.
+        // SAFETY: Nobody else uses the field, since no call is running.
+        unsafe { *context.actor.get() = ptr::null_mut() };
+        to_result(ret)?;
+        Ok(Self { context, file })
+    }
+
+    /// The pinned file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    unsafe extern "C" fn actor<F: FnMut(&Extent) -> Result>(
+        context: *mut bindings::layout_context,
+        extent: *const bindings::layout_extent,
+    ) -> c_int {
+        // SAFETY: The context is the one in the `Context` that `new()` has passed.
+        let context = unsafe { &*container_of!(Opaque::cast_from(context), Context, raw) };
+        // SAFETY: By the invariants of `Context`; calls do not overlap.
+        let actor = unsafe { &mut *(*context.actor.get()).cast::<F>() };
+        // SAFETY: The C side gives an extent that is valid for the call.
+        // INVARIANT: So is its device.
+        let extent = unsafe { &*extent.cast::<Extent>() };
+        from_result(|| actor(extent).map(|()| 0))
+    }
+}
+
+impl Drop for PinnedLayout {
+    fn drop(&mut self) {
+        // SAFETY: Pinned by `new()` with this file and this context.
+        unsafe { bindings::vfs_unpin_layout(self.file.as_ptr(), self.context.raw.get()) };
+    }
+}

@@ -1,0 +1,483 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Block device filters.
+ *
+ * A filter sits between submit_bio() and one block device, a whole disk or a
+ * partition, and sees every bio that modifies it.  Attaching one needs no
+ * change to what is stacked or mounted on the device.
+ *
+ * Lock order:
+ *   disk->open_mutex
+ *     blkfilter_sem
+ *       the driver's own locks
+ *         blkfilter->lock
+ */
+#include <linux/blk-filter.h>
+#include <linux/blk-mq.h>
+#include <linux/blkdev.h>
+#include <linux/export.h>
+#include <linux/module.h>
+#include <linux/rcupdate.h>
+#include <linux/rwsem.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/wait.h>
+#include <uapi/linux/blk-filter.h>
+
+#include "blk.h"
+
+DEFINE_STATIC_KEY_FALSE(blkfilter_attached);
+
+/* Registered drivers and what is attached where. */
+static DECLARE_RWSEM(blkfilter_sem);
+static LIST_HEAD(blkfilter_drivers);
+
+/*
+ * Submitters that wait for a frozen filter, and freezers that wait for the
+ * submitters.  One queue for all: a waiting submitter holds no reference, so
+ * the filter may be gone when it wakes up.
+ */
+static DECLARE_WAIT_QUEUE_HEAD(blkfilter_wait);
+
+static void blkfilter_ref_zero(struct percpu_ref *ref)
+{
+	wake_up_all(&blkfilter_wait);
+}
+
+/**
+ * blkfilter_init - initialise the core's part of a filter
+ * @flt: filter, inside the driver's zeroed structure
+ *
+ * To be called by ->attach().  Undone by blkfilter_release().
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int blkfilter_init(struct blkfilter *flt)
+{
+	mutex_init(&flt->lock);
+	return percpu_ref_init(&flt->ref, blkfilter_ref_zero,
+			       PERCPU_REF_ALLOW_REINIT, GFP_KERNEL);
+}
+EXPORT_SYMBOL_GPL(blkfilter_init);
+
+/**
+ * blkfilter_release - free the core's part of a filter
+ * @flt: filter that was never attached, or is detached
+ */
+void blkfilter_release(struct blkfilter *flt)
+{
+	percpu_ref_exit(&flt->ref);
+	mutex_destroy(&flt->lock);
+}
+EXPORT_SYMBOL_GPL(blkfilter_release);
+
+/**
+ * blkfilter_freeze_start - begin to keep submitters out of a filter
+ * @flt: filter
+ *
+ * New submitters of modifications wait, or get %BLK_STS_AGAIN if they must
+ * not wait.  To freeze several filters, start all of them before waiting for
+ * the first: each wait takes an RCU grace period.
+ *
+ * Return: 0, or -EBUSY if somebody else has frozen the filter.
+ */
+int blkfilter_freeze_start(struct blkfilter *flt)
+{
+	guard(mutex)(&flt->lock);
+
+	if (flt->frozen)
+		return -EBUSY;
+	flt->frozen = true;
+	if (!flt->detached)
+		percpu_ref_kill(&flt->ref);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(blkfilter_freeze_start);
+
+/**
+ * blkfilter_freeze_wait - wait until no submitter is in a filter
+ * @flt: filter whose freeze was started by the caller
+ *
+ * On success all that ->submit_bio() let pass has been handed to the device's
+ * queue.  It need not have completed; see blkfilter_drain().
+ *
+ * A submitter may itself wait for another device, and that for a filter which
+ * the caller has frozen too, if one is stacked on the other.  Hence the limit.
+ *
+ * Return: 0, or -ETIMEDOUT after half a minute.  Either way the filter is to
+ * be unfrozen.
+ */
+int blkfilter_freeze_wait(struct blkfilter *flt)
+{
+	if (!wait_event_timeout(blkfilter_wait, percpu_ref_is_zero(&flt->ref),
+				30 * HZ))
+		return -ETIMEDOUT;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(blkfilter_freeze_wait);
+
+/**
+ * blkfilter_unfreeze - let submitters into a filter again
+ * @flt: filter that the caller has frozen
+ */
+void blkfilter_unfreeze(struct blkfilter *flt)
+{
+	guard(mutex)(&flt->lock);
+
+	flt->frozen = false;
+	if (!flt->detached) {
+		percpu_ref_resurrect(&flt->ref);
+		wake_up_all(&blkfilter_wait);
+	}
+}
+EXPORT_SYMBOL_GPL(blkfilter_unfreeze);
+
+/**
+ * blkfilter_drain - wait for the requests that a device is working on
+ * @bdev: block device
+ *
+ * With the filter frozen, no modification is in flight afterwards.  A device
+ * that is driven by bios instead of requests keeps no count of them: there
+ * only a frozen filesystem guarantees that.
+ */
+void blkfilter_drain(struct block_device *bdev)
+{
+	struct request_queue *q = bdev_get_queue(bdev);
+	unsigned int memflags;
+
+	memflags = blk_mq_freeze_queue(q);
+	blk_mq_unfreeze_queue(q, memflags);
+}
+EXPORT_SYMBOL_GPL(blkfilter_drain);
+
+static struct blkfilter *blkfilter_get(struct bio *bio, bool *frozen)
+{
+	struct block_device *bdev = bio->bi_bdev;
+	struct blkfilter *flt;
+
+	*frozen = false;
+	rcu_read_lock();
+	flt = rcu_dereference(bdev->bd_filter);
+	if (!flt)
+		flt = rcu_dereference(bdev_whole(bdev)->bd_filter);
+	if (flt && !percpu_ref_tryget_live_rcu(&flt->ref)) {
+		/* A detached filter is no longer reachable, so retry. */
+		*frozen = true;
+		flt = NULL;
+	}
+	/* What was changed while the filter was frozen is seen from here on. */
+	smp_rmb();
+	rcu_read_unlock();
+	return flt;
+}
+
+static bool blkfilter_enter(struct bio *bio, struct blkfilter **flt)
+{
+	bool frozen;
+
+	*flt = blkfilter_get(bio, &frozen);
+	return !frozen;
+}
+
+/*
+ * Called for a bio that modifies its device and has not been through the
+ * filter yet.  The filter is held until the device's queue has the bio: a
+ * freeze waits for both together.
+ */
+void __blkfilter_submit_bio(struct bio *bio)
+{
+	struct blkfilter *flt;
+
+	if (!blkfilter_enter(bio, &flt)) {
+		if (bio->bi_opf & REQ_NOWAIT) {
+			bio_wouldblock_error(bio);
+			return;
+		}
+		wait_event(blkfilter_wait, blkfilter_enter(bio, &flt));
+	}
+
+	if (!flt) {
+		blk_submit_bio_to_disk(bio);
+		return;
+	}
+
+	if (flt->ops->submit_bio(flt, bio)) {
+		/* What the device splits off must not be filtered again. */
+		bio_set_flag(bio, BIO_FILTERED);
+		blk_submit_bio_to_disk(bio);
+	}
+	percpu_ref_put(&flt->ref);
+}
+
+/**
+ * blkfilter_submit_below - submit a bio of the filter driver's own
+ * @bio: bio to a device that may have a filter
+ *
+ * Like submit_bio_noacct(), but no filter sees the bio.
+ */
+void blkfilter_submit_below(struct bio *bio)
+{
+	bio_set_flag(bio, BIO_FILTERED);
+	submit_bio_noacct(bio);
+}
+EXPORT_SYMBOL_GPL(blkfilter_submit_below);
+
+/**
+ * blkfilter_resubmit_bio - let a bio go on that ->submit_bio() had taken over
+ * @bio: bio, unchanged
+ *
+ * All checks and accounting of submit_bio_noacct() have been done and are not
+ * repeated.  May sleep, like any submission.
+ */
+void blkfilter_resubmit_bio(struct bio *bio)
+{
+	bio_set_flag(bio, BIO_FILTERED);
+	/* Whoever polls does not know of this submission. */
+	bio_clear_polled(bio);
+	submit_bio_noacct_nocheck(bio, false);
+}
+EXPORT_SYMBOL_GPL(blkfilter_resubmit_bio);
+
+static bool blkfilter_has_name(const struct blkfilter_operations *ops,
+			       const char *name)
+{
+	return !strncmp(ops->name, name, BLKFILTER_NAME_LENGTH);
+}
+
+static struct blkfilter_operations *blkfilter_find(const char *name)
+{
+	struct blkfilter_operations *ops;
+
+	lockdep_assert_held(&blkfilter_sem);
+	list_for_each_entry(ops, &blkfilter_drivers, list)
+		if (blkfilter_has_name(ops, name))
+			return ops;
+	return NULL;
+}
+
+/**
+ * blkfilter_register - make a filter driver known
+ * @ops: driver, unchanged until it is unregistered
+ *
+ * Return: 0, or -EEXIST if the name is taken.
+ */
+int blkfilter_register(struct blkfilter_operations *ops)
+{
+	guard(rwsem_write)(&blkfilter_sem);
+
+	if (blkfilter_find(ops->name))
+		return -EEXIST;
+	list_add_tail(&ops->list, &blkfilter_drivers);
+	return 0;
+}
+EXPORT_SYMBOL_GPL(blkfilter_register);
+
+/**
+ * blkfilter_unregister - forget a filter driver
+ * @ops: driver that was registered and has no filter attached
+ *
+ * A module's attached filters hold the module, so that it is enough to call
+ * this on unload.
+ */
+void blkfilter_unregister(struct blkfilter_operations *ops)
+{
+	guard(rwsem_write)(&blkfilter_sem);
+
+	list_del(&ops->list);
+}
+EXPORT_SYMBOL_GPL(blkfilter_unregister);
+
+static struct blkfilter *blkfilter_of(struct block_device *bdev)
+{
+	return rcu_dereference_protected(bdev->bd_filter,
+					 lockdep_is_held(&blkfilter_sem));
+}
+
+/*
+ * A bio passes one filter.  Filters on a disk and on one of its partitions at
+ * once would need an order and a memory of which has been passed.
+ */
+static bool blkfilter_disk_is_free(struct block_device *bdev)
+{
+	struct block_device *part;
+	unsigned long idx;
+	bool free = true;
+
+	if (bdev_is_partition(bdev))
+		return !blkfilter_of(bdev_whole(bdev));
+
+	rcu_read_lock();
+	xa_for_each(&bdev->bd_disk->part_tbl, idx, part)
+		if (rcu_access_pointer(part->bd_filter))
+			free = false;
+	rcu_read_unlock();
+	return free;
+}
+
+static void blkfilter_detach(struct block_device *bdev, struct blkfilter *flt)
+{
+	const struct blkfilter_operations *ops = flt->ops;
+
+	RCU_INIT_POINTER(bdev->bd_filter, NULL);
+
+	mutex_lock(&flt->lock);
+	flt->detached = true;
+	if (!flt->frozen)
+		percpu_ref_kill(&flt->ref);
+	mutex_unlock(&flt->lock);
+
+	/* Those who wait for a thaw find no filter now, and go on. */
+	wake_up_all(&blkfilter_wait);
+	wait_event(blkfilter_wait, percpu_ref_is_zero(&flt->ref));
+	synchronize_rcu();
+
+	static_branch_dec(&blkfilter_attached);
+	ops->detach(flt);
+	module_put(ops->owner);
+}
+
+static int blkfilter_attach(struct block_device *bdev, const char *name)
+{
+	struct blkfilter_operations *ops;
+	struct blkfilter *flt;
+
+	guard(rwsem_write)(&blkfilter_sem);
+
+	ops = blkfilter_find(name);
+	if (!ops)
+		return -ENOENT;
+	if (!disk_live(bdev->bd_disk))
+		return -ENODEV;
+
+	flt = blkfilter_of(bdev);
+	if (flt)
+		return flt->ops == ops ? -EALREADY : -EBUSY;
+	if (!blkfilter_disk_is_free(bdev))
+		return -EBUSY;
+
+	if (!try_module_get(ops->owner))
+		return -ENOENT;
+	flt = ops->attach(ops, bdev);
+	if (IS_ERR(flt)) {
+		module_put(ops->owner);
+		return PTR_ERR(flt);
+	}
+
+	flt->ops = ops;
+	flt->bdev = bdev;
+	static_branch_inc(&blkfilter_attached);
+	rcu_assign_pointer(bdev->bd_filter, flt);
+
+	/*
+	 * A disk that goes away looks for filters after it has become dead.
+	 * Either it finds this one, or it is found to be dead here.
+	 */
+	smp_mb();
+	if (!disk_live(bdev->bd_disk)) {
+		blkfilter_detach(bdev, flt);
+		return -ENODEV;
+	}
+	return 0;
+}
+
+/**
+ * blkfilter_bdev_gone - detach the filter of a device that is going away
+ * @bdev: device that can no longer be opened
+ *
+ * No filter can be attached any more: that needs a disk that is live, or a
+ * partition that somebody has open.
+ */
+void blkfilter_bdev_gone(struct block_device *bdev)
+{
+	struct blkfilter *flt;
+
+	/* Pairs with the barrier in blkfilter_attach(). */
+	smp_mb();
+	if (!rcu_access_pointer(bdev->bd_filter))
+		return;
+
+	guard(rwsem_write)(&blkfilter_sem);
+
+	flt = blkfilter_of(bdev);
+	if (flt)
+		blkfilter_detach(bdev, flt);
+}
+
+int blkfilter_ioctl_attach(struct block_device *bdev,
+			   struct blkfilter_attach __user *argp)
+{
+	struct blkfilter_attach arg;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+
+	return blkfilter_attach(bdev, arg.name);
+}
+
+int blkfilter_ioctl_detach(struct block_device *bdev,
+			   struct blkfilter_detach __user *argp)
+{
+	struct blkfilter_detach arg;
+	struct blkfilter *flt;
+	int ret;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+
+	guard(rwsem_write)(&blkfilter_sem);
+
+	if (!disk_live(bdev->bd_disk))
+		return -ENODEV;
+	flt = blkfilter_of(bdev);
+	if (!flt)
+		return -ENOENT;
+	if (!blkfilter_has_name(flt->ops, arg.name))
+		return -EINVAL;
+	if (flt->ops->may_detach) {
+		ret = flt->ops->may_detach(flt);
+		if (ret)
+			return ret;
+	}
+
+	blkfilter_detach(bdev, flt);
+	return 0;
+}
+
+int blkfilter_ioctl_ctl(struct block_device *bdev,
+			struct blkfilter_ctl __user *argp)
+{
+	struct blkfilter_ctl arg;
+	struct blkfilter *flt;
+	int ret;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	if (copy_from_user(&arg, argp, sizeof(arg)))
+		return -EFAULT;
+
+	guard(rwsem_read)(&blkfilter_sem);
+
+	if (!disk_live(bdev->bd_disk))
+		return -ENODEV;
+	flt = blkfilter_of(bdev);
+	if (!flt)
+		return -ENOENT;
+	if (!blkfilter_has_name(flt->ops, arg.name))
+		return -EINVAL;
+	if (!flt->ops->ctl)
+		return -ENOTTY;
+
+	ret = flt->ops->ctl(flt, arg.cmd, u64_to_user_ptr(arg.opt),
+			    &arg.optlen);
+	if (ret < 0)
+		return ret;
+
+	/* Only the length goes back; the rest is the caller's own. */
+	if (put_user(arg.optlen, &argp->optlen))
+		return -EFAULT;
+	return ret;
+}

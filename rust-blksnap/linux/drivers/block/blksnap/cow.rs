@@ -1,0 +1,696 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Copy-on-write of one device.
+//!
+//! A write to a chunk that is still [`Original`](State::Original) claims it, has the old content
+//! read into memory and is held until it is there. The content is then stored while the write goes
+//! on. Nothing here waits in the submitter's context; what cannot be done there, for lack of memory
+//! or of room for another copy, is left to the worker.
+//!
+//! Locks: `jobs` is taken in task context only and protects the copies and every change of a
+//! chunk's state. I/O ends in any context; it is recorded without a lock, for the worker.
+
+use crate::{
+    chunk_map::{ChunkMap, State},
+    image::{ImageIo, ImageQueue},
+    jobs::{Ended, Job, Jobs, Permit, Phase},
+    ranges::Ranges,
+    storage::Storage,
+};
+use core::ops::Range;
+use kernel::{
+    alloc::Flags,
+    block::{
+        bdev::BlockDevice,
+        bio::{self, Bio, BioList, EndedIo, IoOwner, IoPool, Op, Pages},
+        SECTOR_SHIFT, //
+    },
+    impl_has_work, new_condvar, new_spinlock, new_spinlock_irq, new_work,
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            ordering::{Acquire, Full},
+            Atomic,
+        },
+        rcu::synchronize_rcu,
+        Arc,
+        CondVar,
+        SpinLock,
+        SpinLockGuard,
+        SpinLockIrq, //
+    },
+    workqueue::{OwnedQueue, Work, WorkItem},
+};
+
+/// The smallest chunk: a page, since pages are what is copied.
+const MIN_CHUNK_SHIFT: usize = PAGE_SHIFT;
+
+/// Chunks are made larger for devices that would have more than this many, as long as they are no
+/// larger than the largest copy.
+const MAX_CHUNKS: u64 = 1 << 26;
+
+/// Largest copy, in bytes.
+const MAX_COPY: u64 = 256 << 10;
+
+/// I/Os that can always be made, whatever the memory situation.
+const RESERVED_IOS: u32 = 16;
+
+/// Number of the work item that makes copies.
+pub(crate) const COPY: u64 = 0;
+
+/// Number of the work item that serves the image.
+pub(crate) const IMAGE: u64 = 1;
+
+/// Who asks for a copy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Context {
+    /// A submitter, who must not be held up.
+    Submitter,
+    /// The worker, who may wait for memory if it must.
+    Worker,
+}
+
+impl Context {
+    fn flags(self) -> Flags {
+        match self {
+            Context::Submitter => GFP_NOWAIT | __GFP_NOWARN,
+            Context::Worker => GFP_NOIO,
+        }
+    }
+}
+
+/// Why a copy was not started.
+pub(crate) enum Stop {
+    /// Not now: no memory or no room for another one.
+    Busy,
+    /// The snapshot has been given up.
+    Failed,
+}
+
+/// What each I/O of a copy carries.
+pub(crate) struct CopyIo {
+    cow: Arc<Cow>,
+    job: u32,
+}
+
+impl IoOwner for CopyIo {
+    fn complete(io: EndedIo<Self>) {
+        let result = io.result();
+        // Freed here and not by the worker, who may be waiting for this memory.
+        let CopyIo { cow, job } = io.into_data();
+        cow.ended.record(job, result);
+        cow.kick_copy();
+    }
+}
+
+/// The copy-on-write state of a device that is in a snapshot.
+#[pin_data]
+pub(crate) struct Cow {
+    pub(crate) origin: ARef<BlockDevice>,
+    /// Where the device begins on its disk, in sectors: bios come with the disk's.
+    start: u64,
+    pub(crate) sectors: u64,
+    /// Sectors in a chunk, as a power of two.
+    chunk_shift: u32,
+    pub(crate) map: ChunkMap,
+    pub(crate) storage: Arc<Storage>,
+    /// What of the device lies under the storage, and reads as zeroes in the image.
+    excluded: Ranges,
+    /// Negative once the snapshot is given up.
+    errno: Atomic<i32>,
+    #[pin]
+    pub(crate) jobs: SpinLock<Jobs>,
+    /// Notified when the copies come to rest.
+    #[pin]
+    idle: CondVar,
+    ended: Ended,
+    pool: Arc<IoPool<CopyIo>>,
+    #[pin]
+    pub(crate) image: SpinLockIrq<ImageQueue>,
+    /// Notified when the last I/O of the image has ended.
+    #[pin]
+    pub(crate) image_idle: CondVar,
+    pub(crate) image_pool: Arc<IoPool<ImageIo>>,
+    queue: Arc<OwnedQueue>,
+    #[pin]
+    copy_work: Work<Cow, COPY>,
+    #[pin]
+    image_work: Work<Cow, IMAGE>,
+}
+
+impl_has_work! {
+    impl HasWork<Self, COPY> for Cow { self.copy_work }
+    impl HasWork<Self, IMAGE> for Cow { self.image_work }
+}
+
+impl WorkItem<COPY> for Cow {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        // Copies that follow each other in the storage are merged by the plug.
+        this.as_worker(|| bio::plugged(|| this.work()));
+    }
+}
+
+impl WorkItem<IMAGE> for Cow {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.as_worker(|| bio::plugged(|| this.image_work()));
+    }
+}
+
+impl Cow {
+    pub(crate) fn new(
+        origin: &BlockDevice,
+        storage: &Arc<Storage>,
+        queue: &Arc<OwnedQueue>,
+    ) -> Result<Arc<Self>> {
+        let sectors = origin.sectors();
+        if sectors == 0 {
+            return Err(ENODEV);
+        }
+        let mut chunk_shift = MIN_CHUNK_SHIFT as u32 - SECTOR_SHIFT;
+        while sectors >> chunk_shift > MAX_CHUNKS && 1 << chunk_shift < MAX_COPY >> SECTOR_SHIFT {
+            chunk_shift += 1;
+        }
+        let chunk_pages = (1 << (chunk_shift + SECTOR_SHIFT)) / PAGE_SIZE;
+        let chunks = sectors.div_ceil(1 << chunk_shift);
+        let jobs = Jobs::new(Pages::new(chunk_pages, GFP_KERNEL)?)?;
+
+        Arc::pin_init(
+            try_pin_init!(Self {
+                origin: origin.into(),
+                start: origin.start_sector(),
+                sectors,
+                chunk_shift,
+                map: ChunkMap::new(chunks)?,
+                storage: storage.clone(),
+                excluded: storage.within(origin)?,
+                errno: Atomic::new(0),
+                jobs <- new_spinlock!(jobs, "blksnap::jobs"),
+                idle <- new_condvar!("blksnap::idle"),
+                ended: Ended::new()?,
+                pool: Arc::pin_init(IoPool::new(RESERVED_IOS), GFP_KERNEL)?,
+                image <- new_spinlock_irq!(ImageQueue::new(), "blksnap::image"),
+                image_idle <- new_condvar!("blksnap::image_idle"),
+                image_pool: Arc::pin_init(IoPool::new(RESERVED_IOS), GFP_KERNEL)?,
+                queue: queue.clone(),
+                copy_work <- new_work!("blksnap::copy"),
+                image_work <- new_work!("blksnap::image"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The error that the snapshot was given up for. Checked after reading the original: whoever
+    /// overwrites it without a copy sets it first.
+    pub(crate) fn error(&self) -> Result {
+        kernel::error::to_result(self.errno.load(Acquire))
+    }
+
+    /// Gives the snapshot of this device up. Writes to the original go on without copies.
+    pub(crate) fn fail(&self, error: Error) {
+        if self.errno.cmpxchg(0, error.to_errno(), Full).is_ok() {
+            let (major, minor) = self.origin.dev();
+            pr_err!("snapshot of {major}:{minor} is corrupted: {error:?}\n");
+        }
+    }
+
+    /// Ends the copies for good. To be called before writes go on without them: what is still under
+    /// way for the image fails from here on, instead of finding what is written then.
+    pub(crate) fn close(&self) {
+        let _ = self.errno.cmpxchg(0, ENODEV.to_errno(), Full);
+    }
+
+    /// Logical block size of the image, which is served by the original and the storage.
+    pub(crate) fn logical_block_size(&self) -> u32 {
+        self.storage
+            .logical_block_size()
+            .max(self.origin.logical_block_size())
+    }
+
+    /// Sectors in a chunk.
+    pub(crate) fn chunk_sectors(&self) -> u64 {
+        1 << self.chunk_shift
+    }
+
+    /// The chunk of a sector.
+    pub(crate) fn chunk_of(&self, sector: u64) -> u64 {
+        sector >> self.chunk_shift
+    }
+
+    /// The parts of `sectors` that lie under the storage.
+    pub(crate) fn excluded(&self, sectors: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.excluded.within(sectors)
+    }
+
+    pub(crate) fn kick_copy(self: Arc<Self>) {
+        let queue = self.queue.clone();
+        // It is enough to be queued already.
+        let _ = queue.enqueue::<Arc<Self>, COPY>(self);
+    }
+
+    pub(crate) fn kick_image(self: Arc<Self>) {
+        let queue = self.queue.clone();
+        let _ = queue.enqueue::<Arc<Self>, IMAGE>(self);
+    }
+
+    /// A bio that modifies the original. Gives it back if it may go on now.
+    pub(crate) fn write(self: &Arc<Self>, bio: Bio, context: Context) -> Option<Bio> {
+        let Some(sector) = bio.sector().checked_sub(self.start) else {
+            return Some(bio);
+        };
+        if bio.sectors() == 0 || sector >= self.sectors {
+            return Some(bio);
+        }
+        let first = self.chunk_of(sector);
+        let last = self
+            .chunk_of(sector + bio.sectors() - 1)
+            .min(self.map.chunks() - 1);
+
+        loop {
+            if self.error().is_err() {
+                return Some(bio);
+            }
+            let held_by = match self.copy_all(first, last, bio.is_nowait(), context) {
+                Ok(None) => return Some(bio),
+                Ok(Some(chunk)) => chunk,
+                Err(Stop::Failed) => return Some(bio),
+                Err(Stop::Busy) if bio.is_nowait() => {
+                    bio.end(Err(EAGAIN));
+                    return None;
+                }
+                Err(Stop::Busy) => {
+                    let mut jobs = self.jobs.lock();
+                    jobs.parked.push(bio);
+                    // The end of a copy that is in flight wakes the worker anyway.
+                    let kick = context == Context::Submitter || jobs.none_in_flight();
+                    drop(jobs);
+                    if kick {
+                        self.clone().kick_copy();
+                    }
+                    return None;
+                }
+            };
+
+            let mut jobs = self.jobs.lock();
+            if let State::Copying(job) = self.map.get(held_by) {
+                if let Some(job) = jobs.get(job) {
+                    job.writers.push(bio);
+                    return None;
+                }
+            }
+            // Copied meanwhile.
+        }
+    }
+
+    /// Starts copies of all chunks of `first..=last` that are on the original. Returns one of those
+    /// that are being copied, if any. With `nowait`, does not start anything and is busy instead.
+    fn copy_all(
+        self: &Arc<Self>,
+        first: u64,
+        last: u64,
+        nowait: bool,
+        context: Context,
+    ) -> Result<Option<u64>, Stop> {
+        let mut copying = None;
+        let mut chunk = first;
+        while chunk <= last {
+            match self.map.get(chunk) {
+                State::Original if nowait => return Err(Stop::Busy),
+                State::Original => match self.start_copy(chunk, last, context) {
+                    // Some other copy is under way: what is missing is tried when it is done.
+                    Err(Stop::Busy) if copying.is_some() => return Ok(copying),
+                    Err(stop) => return Err(stop),
+                    // Somebody else was faster; look again.
+                    Ok(0) => {}
+                    Ok(n) => {
+                        copying = copying.or(Some(chunk));
+                        chunk += n;
+                    }
+                },
+                State::Copying(_) if nowait => return Err(Stop::Busy),
+                State::Copying(_) => {
+                    copying = copying.or(Some(chunk));
+                    chunk += 1;
+                }
+                State::Storing(_) | State::Copied(_) => chunk += 1,
+            }
+        }
+        Ok(copying)
+    }
+
+    /// Starts to copy chunks from `first` on, at most to `last`. Returns how many.
+    pub(crate) fn start_copy(
+        self: &Arc<Self>,
+        first: u64,
+        last: u64,
+        context: Context,
+    ) -> Result<u64, Stop> {
+        let chunk_bytes = self.chunk_sectors() << SECTOR_SHIFT;
+        let most = (MAX_COPY / chunk_bytes).max(1);
+        let mut chunks = self.map.run(first, last, most, |_| State::Original);
+        if chunks == 0 {
+            return Ok(0);
+        }
+
+        // All memory first, outside the lock, so that nothing can fail once chunks are claimed.
+        let leaf = self
+            .map
+            .new_leaf(first, context.flags())
+            .map_err(|_| self.no_memory(context))?;
+        let permit = self
+            .jobs
+            .lock()
+            .permit((chunks * chunk_bytes) as usize, context)
+            .ok_or(Stop::Busy)?;
+        let (pages, reserve) = match self.pages(&permit, context) {
+            Some(pages) => pages,
+            None => {
+                self.give_back(self.jobs.lock(), permit, None);
+                return Err(self.no_memory(context));
+            }
+        };
+        if reserve {
+            chunks = 1;
+        }
+        let sector = first << self.chunk_shift;
+        let sectors = (chunks << self.chunk_shift).min(self.sectors - sector);
+        let io = self.pool.for_pages(
+            &self.origin,
+            Op::Read,
+            sector,
+            &pages,
+            0..(sectors << SECTOR_SHIFT) as usize,
+            CopyIo {
+                cow: self.clone(),
+                job: permit.job,
+            },
+            context.flags(),
+        );
+        let Ok(io) = io else {
+            let pages = reserve.then_some(pages);
+            self.give_back(self.jobs.lock(), permit, pages);
+            return Err(self.no_memory(context));
+        };
+
+        let mut jobs = self.jobs.lock();
+        if let Some(leaf) = leaf {
+            self.map.install(first, leaf);
+        }
+        // Others may have claimed some of them. What was read for those is not used.
+        let mut chunks = self
+            .map
+            .run(first, first + chunks - 1, chunks, |_| State::Original);
+        let place = if chunks == 0 {
+            None
+        } else {
+            self.storage
+                .space()
+                .alloc(self.chunk_sectors(), chunks as u32)
+        };
+        let Some((place, got)) = place else {
+            let pages = reserve.then_some(pages);
+            self.give_back(jobs, permit, pages);
+            if chunks == 0 {
+                return Ok(0);
+            }
+            self.fail(ENOSPC);
+            return Err(Stop::Failed);
+        };
+        chunks = u64::from(got);
+
+        for chunk in first..first + chunks {
+            self.map.set(chunk, State::Copying(permit.job));
+        }
+        jobs.start(
+            &permit,
+            Job {
+                first,
+                chunks,
+                place,
+                bytes: permit.bytes,
+                pages,
+                reserve,
+                phase: Phase::Read,
+                pending: 1,
+                writers: BioList::new(),
+                image_writers: BioList::new(),
+            },
+        );
+        drop(jobs);
+        io.submit();
+        Ok(chunks)
+    }
+
+    /// Gives an unused permission back. Nothing will end for it, so that whoever waits for an end has
+    /// to be told.
+    fn give_back(
+        self: &Arc<Self>,
+        mut jobs: SpinLockGuard<'_, Jobs>,
+        permit: Permit,
+        reserve: Option<Arc<Pages>>,
+    ) {
+        jobs.give_back(permit, reserve);
+        let waiting = !jobs.image_parked.is_empty();
+        drop(jobs);
+        if waiting {
+            self.clone().kick_copy();
+        }
+    }
+
+    /// A submitter leaves it to the worker. If that has none either, the snapshot cannot be kept.
+    fn no_memory(&self, context: Context) -> Stop {
+        match context {
+            Context::Submitter => Stop::Busy,
+            Context::Worker => {
+                self.fail(ENOMEM);
+                Stop::Failed
+            }
+        }
+    }
+
+    /// Memory for a copy, and whether it is what was kept back, which is enough for one chunk.
+    fn pages(&self, permit: &Permit, context: Context) -> Option<(Arc<Pages>, bool)> {
+        let alloc = |flags| {
+            let pages = Pages::new(permit.bytes.div_ceil(PAGE_SIZE), flags).ok()?;
+            Arc::new(pages, flags).ok()
+        };
+        if let Some(pages) = alloc(Context::Submitter.flags()) {
+            return Some((pages, false));
+        }
+        if context == Context::Submitter {
+            return None;
+        }
+        let mut jobs = self.jobs.lock();
+        if let Some(pages) = jobs.take_reserve() {
+            return Some((pages, true));
+        }
+        drop(jobs);
+        // Somebody has the reserve, and will be back with it. If nobody is copying, it was lost to
+        // a reader of the image, which does not depend on us.
+        alloc(Context::Worker.flags()).map(|pages| (pages, false))
+    }
+
+    /// What the worker does: all that has become possible since it last ran.
+    fn work(self: &Arc<Self>) {
+        let mut any_ended = false;
+        loop {
+            let any = self.ended.take(|job, count, result| {
+                if let Err(e) = result {
+                    self.fail(e);
+                }
+                let phase = {
+                    let mut jobs = self.jobs.lock();
+                    let Some(job) = jobs.get(job) else { return };
+                    job.pending -= count;
+                    if job.pending > 0 {
+                        return;
+                    }
+                    job.phase
+                };
+                match phase {
+                    Phase::Read if self.error().is_ok() => self.was_read(job),
+                    Phase::Read => self.finish(job, None),
+                    Phase::Store => self.was_stored(job),
+                }
+            });
+
+            let mut parked = core::mem::take(&mut self.jobs.lock().parked);
+            self.resume(&mut parked);
+            any_ended |= any;
+            if !any {
+                break;
+            }
+        }
+
+        let mut jobs = self.jobs.lock();
+        if any_ended || jobs.none_in_flight() {
+            let mut parked = core::mem::take(&mut jobs.image_parked);
+            drop(jobs);
+            self.queue_image(&mut parked);
+        }
+    }
+
+    /// Lets writes go on, or be held again.
+    fn resume(self: &Arc<Self>, writers: &mut BioList) {
+        while let Some(bio) = writers.pop() {
+            if let Some(bio) = self.write(bio, Context::Worker) {
+                bio.resubmit();
+            }
+        }
+    }
+
+    /// The old content of a copy is in memory.
+    fn was_read(self: &Arc<Self>, number: u32) {
+        let mut jobs = self.jobs.lock();
+        let Some(job) = jobs.get(number) else { return };
+        let (first, chunks, place) = (job.first, job.chunks, job.place);
+        let pages = job.pages.clone();
+        drop(jobs);
+
+        let sector = first << self.chunk_shift;
+        let sectors = chunks << self.chunk_shift;
+        if sector + sectors > self.sectors {
+            // The device ends within its last chunk.
+            let end = ((self.sectors - sector) << SECTOR_SHIFT) as usize;
+            pages.zero(end..pages.size());
+        }
+        for hidden in self.excluded(sector..sector + sectors) {
+            let start = ((hidden.start - sector) << SECTOR_SHIFT) as usize;
+            let end = ((hidden.end - sector) << SECTOR_SHIFT) as usize;
+            pages.zero(start..end);
+        }
+
+        let mut jobs = self.jobs.lock();
+        let Some(job) = jobs.get(number) else { return };
+        for chunk in first..first + chunks {
+            self.map.set(chunk, State::Storing(number));
+        }
+        job.phase = Phase::Store;
+        // Held until all is submitted.
+        job.pending = 1;
+        let mut writers = core::mem::take(&mut job.writers);
+        drop(jobs);
+
+        self.resume(&mut writers);
+
+        let to = place << self.chunk_shift;
+        let mut done = 0;
+        for piece in self.storage.space().pieces(to..to + sectors) {
+            let start = (done << SECTOR_SHIFT) as usize;
+            let end = ((done + piece.sectors) << SECTOR_SHIFT) as usize;
+            if let Some(job) = self.jobs.lock().get(number) {
+                job.pending += 1;
+            }
+            let io = self.pool.for_pages(
+                self.storage.bdev(&piece),
+                Op::Write,
+                piece.sector,
+                &pages,
+                start..end,
+                CopyIo {
+                    cow: self.clone(),
+                    job: number,
+                },
+                GFP_NOIO,
+            );
+            match io {
+                Ok(io) => io.submit(),
+                Err(_) => self.ended.record(number, Err(ENOMEM)),
+            }
+            done += piece.sectors;
+        }
+        drop(pages);
+        self.ended.record(number, Ok(()));
+    }
+
+    /// All of a copy is in the storage, unless the snapshot has been given up.
+    fn was_stored(self: &Arc<Self>, number: u32) {
+        let place = self.jobs.lock().get(number).map(|job| job.place);
+        self.finish(number, place.filter(|_| self.error().is_ok()));
+    }
+
+    /// Ends a copy that is stored at `place`, or that has failed.
+    fn finish(self: &Arc<Self>, number: u32, place: Option<u64>) {
+        let mut jobs = self.jobs.lock();
+        let Some(job) = jobs.get(number) else { return };
+        for i in 0..job.chunks {
+            let state = match place {
+                Some(place) => State::Copied(place + i),
+                None => State::Original,
+            };
+            self.map.set(job.first + i, state);
+        }
+        let Some(mut job) = jobs.finish(number) else {
+            return;
+        };
+        drop(jobs);
+
+        self.resume(&mut job.writers);
+        self.queue_image(&mut job.image_writers);
+        if job.reserve {
+            // A reader of the image may still be copying from the pages.
+            let pages = match Arc::into_unique_or_drop(job.pages) {
+                Some(pages) => Some(Arc::from(pages)),
+                None => {
+                    let nr = (self.chunk_sectors() << SECTOR_SHIFT) as usize / PAGE_SIZE;
+                    let pages = Pages::new(nr, GFP_NOIO).ok();
+                    pages.and_then(|pages| Arc::new(pages, GFP_NOIO).ok())
+                }
+            };
+            if let Some(pages) = pages {
+                self.jobs.lock().refill_reserve(pages);
+            }
+        }
+    }
+
+    /// Leaves bios to the image's worker.
+    pub(crate) fn queue_image(self: &Arc<Self>, bios: &mut BioList) {
+        if !bios.is_empty() {
+            self.image.lock().bios.append(bios);
+            self.clone().kick_image();
+        }
+    }
+
+    /// Runs `f`, which may have bios in hand that are in no queue.
+    fn as_worker(&self, f: impl FnOnce()) {
+        self.jobs.lock().workers += 1;
+        f();
+        let mut jobs = self.jobs.lock();
+        jobs.workers -= 1;
+        if jobs.is_idle() {
+            self.idle.notify_all();
+        }
+    }
+
+    /// Waits until nothing is in flight. No more bios must be coming.
+    pub(crate) fn wait_idle(&self) {
+        loop {
+            let mut jobs = self.jobs.lock();
+            while !jobs.is_idle() {
+                self.idle.wait(&mut jobs);
+            }
+            drop(jobs);
+
+            let mut image = self.image.lock();
+            while !image.is_idle() {
+                self.image_idle.wait(&mut image);
+            }
+            drop(image);
+
+            // Each hands bios to the other, so that both have to be seen idle at once.
+            let jobs = self.jobs.lock();
+            if jobs.is_idle() && self.image.lock().is_idle() {
+                break;
+            }
+        }
+
+        // Whoever ended the last I/O in interrupt context has let go of us after this: the last
+        // reference must go where it is possible to sleep.
+        synchronize_rcu();
+    }
+}

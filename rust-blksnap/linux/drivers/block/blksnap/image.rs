@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The image of a device: what it contained when the snapshot was taken.
+//!
+//! Reads never hold up writers. What is on the original is read from there, and then the chunk's
+//! state is looked at again: if it is still there, no write was let go on before the read had
+//! ended, so that what was read is old. Else the copy is taken, from memory while it is being
+//! stored. Writes go to copies, which they wait for, and so never reach the original.
+
+use crate::{
+    chunk_map::State,
+    cow::{Context, Cow, Stop},
+};
+use core::ops::Range;
+use kernel::{
+    block::{
+        bio::{Bio, BioList, EndedIo, Io, IoList, IoOwner, Op, SharedBio},
+        bio_disk::BioDriver,
+        SECTOR_SHIFT, //
+    },
+    prelude::*,
+    sync::Arc,
+};
+
+/// What the image's worker has to do.
+pub(crate) struct ImageQueue {
+    /// Bios to begin with.
+    pub(crate) bios: BioList,
+    /// Reads of the original that came too late.
+    late: IoList<ImageIo>,
+    in_flight: usize,
+}
+
+impl ImageQueue {
+    pub(crate) fn new() -> Self {
+        Self {
+            bios: BioList::new(),
+            late: IoList::new(),
+            in_flight: 0,
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.bios.is_empty() && self.late.is_empty() && self.in_flight == 0
+    }
+}
+
+/// What each I/O for the image carries.
+pub(crate) struct ImageIo {
+    cow: Arc<Cow>,
+    /// What is read from the original, in sectors from the start of the bio.
+    original: Option<Range<u64>>,
+}
+
+impl IoOwner for ImageIo {
+    fn complete(io: EndedIo<Self>) {
+        let cow = io.data().cow.clone();
+        if let Some(bio) = io.part_of() {
+            let range = io.data().original.clone();
+            // The states first: a chunk goes back to the original only after the error is set.
+            let late = range
+                .as_ref()
+                .is_some_and(|range| !cow.is_still_original(bio, range));
+            if let Err(e) = io.result().and(cow.error()) {
+                bio.set_error(e);
+            } else if late {
+                cow.image.lock().late.push(io);
+                cow.kick_image();
+                return;
+            } else if let Some(range) = range {
+                cow.hide(bio, &range);
+            }
+        }
+        drop(io);
+
+        let mut image = cow.image.lock();
+        image.in_flight -= 1;
+        if image.in_flight == 0 {
+            cow.image_idle.notify_all();
+        }
+        drop(image);
+    }
+}
+
+#[vtable]
+impl BioDriver for Cow {
+    fn submit_bio(this: &Arc<Self>, bio: Bio) {
+        this.image_bio(bio, Context::Submitter);
+    }
+}
+
+impl Cow {
+    /// A bio for the image.
+    fn image_bio(self: &Arc<Self>, bio: Bio, context: Context) {
+        if let Err(e) = self.error() {
+            pr_debug!("image read or write after {e:?}\n");
+            return bio.end(Err(EIO));
+        }
+        match bio.op() {
+            Op::Read => match SharedBio::new(bio, GFP_NOIO) {
+                Ok(bio) => self.image_read(&bio, 0..bio.sectors()),
+                Err(bio) => bio.end(Err(ENOMEM)),
+            },
+            Op::Write => self.image_write(bio, context),
+            _ => bio.end(Err(EOPNOTSUPP)),
+        }
+    }
+
+    /// What the image's worker does.
+    pub(crate) fn image_work(self: &Arc<Self>) {
+        loop {
+            let mut image = self.image.lock();
+            // Counted as in flight, so that nobody takes this for idle.
+            if let Some(io) = image.late.pop() {
+                drop(image);
+                self.read_late(io);
+            } else if let Some(bio) = image.bios.pop() {
+                image.in_flight += 1;
+                drop(image);
+                self.image_bio(bio, Context::Worker);
+                self.image_io_ended();
+            } else {
+                break;
+            }
+        }
+    }
+
+    fn image_io_ended(&self) {
+        let mut image = self.image.lock();
+        image.in_flight -= 1;
+        if image.is_idle() {
+            self.image_idle.notify_all();
+        }
+    }
+
+    fn read_late(self: &Arc<Self>, io: EndedIo<ImageIo>) {
+        let range = io.data().original.clone();
+        let bio = io.part_of().cloned();
+        // Freed before the next one is allocated.
+        drop(io);
+        if let (Some(range), Some(bio)) = (range, bio) {
+            self.image_read(&bio, range);
+        }
+        self.image_io_ended();
+    }
+
+    /// Whether all of a part of a bio is still on the original.
+    fn is_still_original(&self, bio: &SharedBio, range: &Range<u64>) -> bool {
+        let first = self.chunk_of(bio.sector() + range.start);
+        let last = self.chunk_of(bio.sector() + range.end - 1);
+        (first..=last).all(|chunk| self.map.get(chunk).is_on_original())
+    }
+
+    /// Replaces what lies under the storage by zeroes in a part of a bio.
+    fn hide(&self, bio: &SharedBio, range: &Range<u64>) {
+        let at = bio.sector();
+        for hidden in self.excluded(at + range.start..at + range.end) {
+            let start = ((hidden.start - at) << SECTOR_SHIFT) as usize;
+            let end = ((hidden.end - at) << SECTOR_SHIFT) as usize;
+            bio.zero(start..end);
+        }
+    }
+
+    fn image_io(self: &Arc<Self>, original: Option<Range<u64>>) -> ImageIo {
+        self.image.lock().in_flight += 1;
+        ImageIo {
+            cow: self.clone(),
+            original,
+        }
+    }
+
+    /// Reads a part of a bio, in sectors from its start, each piece from where it is.
+    fn image_read(self: &Arc<Self>, bio: &Arc<SharedBio>, range: Range<u64>) {
+        let mut at = range.start;
+        while at < range.end {
+            let sector = bio.sector() + at;
+            let chunk = self.chunk_of(sector);
+            let last = self.chunk_of(bio.sector() + range.end - 1);
+            let state = self.map.get(chunk);
+            at = match state {
+                State::Original | State::Copying(_) => {
+                    let mut chunks = 1;
+                    while chunk + chunks <= last && self.map.get(chunk + chunks).is_on_original() {
+                        chunks += 1;
+                    }
+                    let end = self.end_of(chunk + chunks, bio).min(range.end);
+                    self.read_original(bio, at..end);
+                    end
+                }
+                State::Storing(job) => {
+                    let end = self.end_of(chunk + 1, bio).min(range.end);
+                    if !self.read_memory(bio, at..end, chunk, job) {
+                        // Stored meanwhile.
+                        continue;
+                    }
+                    end
+                }
+                State::Copied(place) => {
+                    let chunks = self
+                        .map
+                        .run(chunk, last, u64::MAX, |i| State::Copied(place + i))
+                        .max(1);
+                    let end = self.end_of(chunk + chunks, bio).min(range.end);
+                    self.stored_io(bio, at..end, chunk, place);
+                    end
+                }
+            };
+        }
+    }
+
+    /// Where in the bio the chunks before `chunk` end, in sectors.
+    fn end_of(&self, chunk: u64, bio: &SharedBio) -> u64 {
+        chunk * self.chunk_sectors() - bio.sector()
+    }
+
+    fn read_original(self: &Arc<Self>, bio: &Arc<SharedBio>, part: Range<u64>) {
+        let io = self.image_pool.for_part(
+            &self.origin,
+            bio.sector() + part.start,
+            bio,
+            part.clone(),
+            self.image_io(Some(part)),
+            GFP_NOIO,
+        );
+        self.submit_or_fail(io, bio);
+    }
+
+    fn submit_or_fail(&self, io: Result<Io<ImageIo>, ImageIo>, bio: &SharedBio) {
+        match io {
+            Ok(io) => io.submit(),
+            Err(_) => {
+                bio.set_error(ENOMEM);
+                self.image_io_ended();
+            }
+        }
+    }
+
+    /// Takes a part of a bio, within `chunk`, from the memory of the job that is storing it. Returns
+    /// whether it was still there.
+    fn read_memory(&self, bio: &SharedBio, part: Range<u64>, chunk: u64, number: u32) -> bool {
+        let mut jobs = self.jobs.lock();
+        if self.map.get(chunk) != State::Storing(number) {
+            return false;
+        }
+        let Some(job) = jobs.get(number) else {
+            return false;
+        };
+        let first = job.first;
+        let pages = job.pages.clone();
+        drop(jobs);
+
+        let from = bio.sector() + part.start - first * self.chunk_sectors();
+        bio.copy_from(
+            (part.start << SECTOR_SHIFT) as usize..(part.end << SECTOR_SHIFT) as usize,
+            &pages,
+            (from << SECTOR_SHIFT) as usize,
+        );
+        true
+    }
+
+    /// Reads or writes a part of a bio in the storage, where `chunk` and those that follow it are
+    /// stored from `place` on.
+    fn stored_io(self: &Arc<Self>, bio: &Arc<SharedBio>, part: Range<u64>, chunk: u64, place: u64) {
+        let within = bio.sector() + part.start - chunk * self.chunk_sectors();
+        let pos = place * self.chunk_sectors() + within;
+        let mut at = part.start;
+        for piece in self
+            .storage
+            .space()
+            .pieces(pos..pos + (part.end - part.start))
+        {
+            let io = self.image_pool.for_part(
+                self.storage.bdev(&piece),
+                piece.sector,
+                bio,
+                at..at + piece.sectors,
+                self.image_io(None),
+                GFP_NOIO,
+            );
+            self.submit_or_fail(io, bio);
+            at += piece.sectors;
+        }
+    }
+
+    /// Writes to the image once all of the bio's chunks are stored.
+    fn image_write(self: &Arc<Self>, bio: Bio, context: Context) {
+        if bio.sectors() == 0 {
+            return bio.end(Ok(()));
+        }
+        let first = self.chunk_of(bio.sector());
+        let last = self.chunk_of(bio.sector() + bio.sectors() - 1);
+
+        let mut chunk = first;
+        while chunk <= last {
+            match self.map.get(chunk) {
+                State::Copied(_) => chunk += 1,
+                State::Original => match self.start_copy(chunk, last, context) {
+                    Ok(_) => {}
+                    Err(Stop::Busy) => {
+                        let mut jobs = self.jobs.lock();
+                        jobs.image_parked.push(bio);
+                        let kick = jobs.none_in_flight();
+                        drop(jobs);
+                        if kick {
+                            self.clone().kick_copy();
+                        }
+                        return;
+                    }
+                    Err(Stop::Failed) => return bio.end(Err(EIO)),
+                },
+                State::Copying(job) | State::Storing(job) => {
+                    let mut jobs = self.jobs.lock();
+                    let state = self.map.get(chunk);
+                    if state == State::Copying(job) || state == State::Storing(job) {
+                        if let Some(job) = jobs.get(job) {
+                            return job.image_writers.push(bio);
+                        }
+                    }
+                }
+            }
+        }
+
+        let bio = match SharedBio::new(bio, GFP_NOIO) {
+            Ok(bio) => bio,
+            Err(bio) => return bio.end(Err(ENOMEM)),
+        };
+        let mut chunk = first;
+        while chunk <= last {
+            let State::Copied(place) = self.map.get(chunk) else {
+                // Only if the snapshot was given up.
+                return bio.set_error(EIO);
+            };
+            let chunks = self
+                .map
+                .run(chunk, last, u64::MAX, |i| State::Copied(place + i))
+                .max(1);
+            let start = (chunk * self.chunk_sectors()).saturating_sub(bio.sector());
+            let end = self.end_of(chunk + chunks, &bio).min(bio.sectors());
+            self.stored_io(&bio, start..end, chunk, place);
+            chunk += chunks;
+        }
+    }
+}

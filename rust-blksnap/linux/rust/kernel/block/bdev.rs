@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Block devices.
+//!
+//! C header: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h)
+
+use crate::{
+    bindings,
+    error::{to_result, Result},
+    sync::aref::{ARef, AlwaysRefCounted},
+    types::Opaque,
+};
+use core::ptr::NonNull;
+
+/// A whole disk or a partition.
+///
+/// # Invariants
+///
+/// All instances are reference-counted through `bd_device`. The reference keeps the memory of the
+/// device and of its disk and queue; it does not keep the device from going away, after which I/O
+/// to it fails.
+#[repr(transparent)]
+pub struct BlockDevice(Opaque<bindings::block_device>);
+
+// SAFETY: A block device may be referenced and released from any thread.
+unsafe impl Send for BlockDevice {}
+
+// SAFETY: All methods on `&BlockDevice` may be called from several threads at once.
+unsafe impl Sync for BlockDevice {}
+
+// SAFETY: `get_device()` and `put_device()` on `bd_device` are what the block layer itself keeps a
+// block device by, and `put_device()` frees it only with the last reference.
+unsafe impl AlwaysRefCounted for BlockDevice {
+    fn inc_ref(&self) {
+        // SAFETY: By the type invariants the device has a reference, so the pointer is valid.
+        unsafe { bindings::get_device(&raw mut (*self.as_raw()).bd_device) };
+    }
+
+    unsafe fn dec_ref(obj: NonNull<Self>) {
+        // SAFETY: The caller owns a reference, and gives it up with this call.
+        unsafe {
+            bindings::put_device(
+                &raw mut (*obj.cast::<bindings::block_device>().as_ptr()).bd_device,
+            )
+        };
+    }
+}
+
+impl PartialEq for BlockDevice {
+    fn eq(&self, other: &Self) -> bool {
+        core::ptr::eq(self, other)
+    }
+}
+
+impl Eq for BlockDevice {}
+
+impl BlockDevice {
+    /// Makes a reference from the C struct.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` must point to a block device that has a reference for all of `'a`.
+    pub unsafe fn from_raw<'a>(ptr: *mut bindings::block_device) -> &'a Self {
+        // SAFETY: The caller guarantees validity, and the type is transparent.
+        // INVARIANT: The caller guarantees the reference.
+        unsafe { &*ptr.cast() }
+    }
+
+    /// The C struct.
+    pub fn as_raw(&self) -> *mut bindings::block_device {
+        self.0.get()
+    }
+
+    /// Major and minor number.
+    pub fn dev(&self) -> (u32, u32) {
+        // SAFETY: By the type invariants the device is valid. `bd_dev` is set before the device can
+        // be found, and not changed.
+        let dev = unsafe { (*self.as_raw()).bd_dev };
+        (
+            dev >> bindings::MINORBITS,
+            dev & ((1 << bindings::MINORBITS) - 1),
+        )
+    }
+
+    /// Size in sectors of 512 bytes. Zero once the device has gone.
+    pub fn sectors(&self) -> u64 {
+        // SAFETY: By the type invariants the device is valid. The C side reads the field without a
+        // lock too.
+        unsafe { core::ptr::addr_of!((*self.as_raw()).bd_nr_sectors).read_volatile() }
+    }
+
+    /// First sector on the disk: zero unless this is a partition.
+    pub fn start_sector(&self) -> u64 {
+        // SAFETY: As in `sectors()`.
+        unsafe { core::ptr::addr_of!((*self.as_raw()).bd_start_sect).read_volatile() }
+    }
+
+    /// Whether both lie on the same disk.
+    pub fn same_disk(&self, other: &Self) -> bool {
+        // SAFETY: By the type invariants both are valid; `bd_disk` is never changed.
+        unsafe { (*self.as_raw()).bd_disk == (*other.as_raw()).bd_disk }
+    }
+
+    /// Logical block size in bytes: the unit in which the device can be addressed.
+    pub fn logical_block_size(&self) -> u32 {
+        // SAFETY: By the type invariants the device and its queue are valid.
+        unsafe { bindings::bdev_logical_block_size(self.as_raw()) }
+    }
+
+    /// Physical block size in bytes: what the device writes without reading first.
+    pub fn physical_block_size(&self) -> u32 {
+        // SAFETY: By the type invariants the device and its queue are valid.
+        unsafe { bindings::bdev_physical_block_size(self.as_raw()) }
+    }
+
+    /// Whether the device has zones that must be written in order.
+    pub fn is_zoned(&self) -> bool {
+        // SAFETY: By the type invariants the device and its queue are valid.
+        unsafe { bindings::bdev_is_zoned(self.as_raw()) }
+    }
+
+    /// Freezes the filesystem on the device, or writes the device's page cache back if it has none.
+    ///
+    /// On return the filesystem is consistent on disk and stays as it is until the result is
+    /// dropped. May sleep.
+    pub fn freeze_filesystem(&self) -> Result<FrozenFilesystem> {
+        // SAFETY: By the type invariants the device is valid.
+        to_result(unsafe { bindings::bdev_freeze(self.as_raw()) })?;
+        // INVARIANT: Frozen by us just now.
+        Ok(FrozenFilesystem(self.into()))
+    }
+}
+
+/// A block device whose filesystem is frozen. Thaws it when dropped.
+///
+/// # Invariants
+///
+/// `bdev_freeze()` has succeeded, and its `bdev_thaw()` is to come.
+pub struct FrozenFilesystem(ARef<BlockDevice>);
+
+impl Drop for FrozenFilesystem {
+    fn drop(&mut self) {
+        // SAFETY: The device is valid, and by the type invariants the thaw is ours to do.
+        let ret = unsafe { bindings::bdev_thaw(self.0.as_raw()) };
+        if ret != 0 {
+            let (major, minor) = self.0.dev();
+            crate::pr_err!("block device {major}:{minor}: thaw failed: {ret}\n");
+        }
+    }
+}

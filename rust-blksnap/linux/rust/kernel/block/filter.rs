@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Block device filters.
+//!
+//! A filter sees every bio that modifies one block device before the device does, and may hold it
+//! back. Its [state](Filter::State) is what the submission path reads; to change it, the filter is
+//! frozen, which keeps submitters out. So the path needs no lock:
+//!
+//! ```ignore
+//! let freezing = attached.freeze()?;      // New submitters wait from here on.
+//! let mut frozen = freezing.wait()?;      // Nobody is inside any more.
+//! frozen.drain();                         // What was let through has completed.
+//! *frozen.state() = Some(snapshot);
+//! drop(frozen);                           // Submitters go on, and see the new state.
+//! ```
+//!
+//! C header: [`include/linux/blk-filter.h`](srctree/include/linux/blk-filter.h)
+
+use crate::{
+    bindings,
+    block::{bdev::BlockDevice, bio::Bio},
+    error::{from_result, to_result, Error, Result},
+    prelude::*,
+    sync::{aref::ARef, Arc, ArcBorrow},
+    types::Opaque,
+    uaccess::{UserPtr, UserSlice},
+};
+use core::cell::UnsafeCell;
+
+/// A filter driver. An instance is a filter on one device.
+#[vtable]
+pub trait Filter: Send + Sync + Sized + 'static {
+    /// The name that user space attaches it by.
+    const NAME: &'static CStr;
+
+    /// What the driver was registered with.
+    type Context: Send + Sync;
+
+    /// What [`submit_bio`](Self::submit_bio) works by.
+    type State: Send + Sync;
+
+    /// Creates a filter for a device, and its first state. An error refuses the device.
+    fn attach(
+        context: &Self::Context,
+        bdev: &BlockDevice,
+    ) -> Result<(impl PinInit<Self, Error>, Self::State)>;
+
+    /// Asked before user space detaches the filter; an error refuses.
+    fn may_detach(this: ArcBorrow<'_, Attached<Self>>) -> Result;
+
+    /// The filter is off its device, which may have gone.
+    fn detach(this: Arc<Attached<Self>>);
+
+    /// A command from user space with its argument. Returns how many bytes were written back.
+    fn ctl(
+        this: ArcBorrow<'_, Attached<Self>>,
+        cmd: u32,
+        arg: UserSlice,
+        len: usize,
+    ) -> Result<usize>;
+
+    /// Looks at a bio that modifies the device. Gives it back to let it pass; else it has been
+    /// taken over. Must not wait for I/O.
+    fn submit_bio(attached: &Attached<Self>, state: &Self::State, bio: Bio) -> Option<Bio>;
+}
+
+/// A filter that is, or has been, attached to a device.
+///
+/// # Invariants
+///
+/// - `flt` is initialised.
+/// - `state` is only read while a reference of `flt` is held, and only written while the filter is
+///   frozen by the writer, or before it is attached, or while it is dropped.
+#[pin_data(PinnedDrop)]
+pub struct Attached<F: Filter> {
+    #[pin]
+    flt: Opaque<bindings::blkfilter>,
+    bdev: ARef<BlockDevice>,
+    state: UnsafeCell<F::State>,
+    #[pin]
+    filter: F,
+}
+
+// SAFETY: All parts may be sent, and the C struct is not tied to a thread.
+unsafe impl<F: Filter> Send for Attached<F> {}
+
+// SAFETY: `filter` and `bdev` are `Sync`; the C struct does its own locking; access to `state`
+// follows the type invariants.
+unsafe impl<F: Filter> Sync for Attached<F> {}
+
+impl<F: Filter> Attached<F> {
+    fn new(
+        bdev: ARef<BlockDevice>,
+        filter: impl PinInit<F, Error>,
+        state: F::State,
+    ) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            flt <- Opaque::try_ffi_init(|flt: *mut bindings::blkfilter| {
+                // SAFETY: `flt` is valid for writes, and zeroes are a valid value.
+                unsafe { core::ptr::write_bytes(flt, 0, 1) };
+                // SAFETY: `flt` is valid, zeroed and pinned.
+                to_result(unsafe { bindings::blkfilter_init(flt) })
+            }),
+            bdev,
+            state: UnsafeCell::new(state),
+            filter <- filter,
+        })
+    }
+
+    /// The driver's value.
+    pub fn filter(&self) -> &F {
+        &self.filter
+    }
+
+    /// The device, which may have gone.
+    pub fn bdev(&self) -> &BlockDevice {
+        &self.bdev
+    }
+
+    /// Begins to keep submitters out. Several filters are frozen faster if all are begun before the
+    /// first is waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if somebody else has frozen the filter.
+    pub fn freeze(self: &Arc<Self>) -> Result<Freezing<F>> {
+        // SAFETY: Initialised by the type invariants.
+        to_result(unsafe { bindings::blkfilter_freeze_start(self.flt.get()) })?;
+        // INVARIANT: Frozen by us.
+        Ok(Freezing(self.clone()))
+    }
+
+    /// # Safety
+    ///
+    /// `flt` must be the `flt` of an `Attached<F>` within an `Arc` that is owned by the C side, and
+    /// stay owned by it for `'a`.
+    unsafe fn borrow<'a>(flt: *mut bindings::blkfilter) -> ArcBorrow<'a, Self> {
+        // SAFETY: By the safety requirements `flt` is within an `Attached<F>`, and that within an
+        // `Arc` with a reference for `'a`.
+        unsafe { ArcBorrow::from_raw(crate::container_of!(Opaque::cast_from(flt), Self, flt)) }
+    }
+}
+
+#[pinned_drop]
+impl<F: Filter> PinnedDrop for Attached<F> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Initialised by the type invariants. The C side owned a reference while the filter
+        // was attached, so it is not.
+        unsafe { bindings::blkfilter_release(self.flt.get()) };
+    }
+}
+
+/// A filter that is about to be frozen. Thaws it when dropped.
+///
+/// # Invariants
+///
+/// The freeze of the filter was started by the owner, and is to be undone by it.
+pub struct Freezing<F: Filter>(Arc<Attached<F>>);
+
+impl<F: Filter> Freezing<F> {
+    /// Waits until nobody is inside the filter.
+    ///
+    /// # Errors
+    ///
+    /// [`ETIMEDOUT`] if somebody stays inside, who may be waiting for another filter that is
+    /// frozen.
+    pub fn wait(self) -> Result<Frozen<F>> {
+        // SAFETY: Initialised by the type invariants of `Attached`, and the freeze is ours.
+        to_result(unsafe { bindings::blkfilter_freeze_wait(self.0.flt.get()) })?;
+        // INVARIANT: Waited for.
+        Ok(Frozen(self))
+    }
+}
+
+impl<F: Filter> Drop for Freezing<F> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariants the freeze is ours to undo.
+        unsafe { bindings::blkfilter_unfreeze(self.0.flt.get()) };
+    }
+}
+
+/// A frozen filter. Thaws it when dropped.
+///
+/// # Invariants
+///
+/// Nobody is inside the filter.
+pub struct Frozen<F: Filter>(Freezing<F>);
+
+impl<F: Filter> Frozen<F> {
+    /// The state, to be changed.
+    pub fn state(&mut self) -> &mut F::State {
+        // SAFETY: By the type invariants no submitter reads the state, and there is no other
+        // `Frozen` for the same filter. `&mut self` makes the borrow exclusive.
+        unsafe { &mut *self.0 .0.state.get() }
+    }
+
+    /// Waits for what the filter has let through to be completed by the device.
+    ///
+    /// See `blkfilter_drain()` in [`block/blk-filter.c`](srctree/block/blk-filter.c) for the limits.
+    pub fn drain(&self) {
+        // SAFETY: The device is valid.
+        unsafe { bindings::blkfilter_drain(self.0 .0.bdev.as_raw()) };
+    }
+}
+
+/// The registration of a filter driver.
+///
+/// # Invariants
+///
+/// `ops` is registered.
+#[pin_data(PinnedDrop)]
+pub struct Registration<F: Filter> {
+    #[pin]
+    ops: Opaque<bindings::blkfilter_operations>,
+    context: F::Context,
+}
+
+// SAFETY: A registration may be undone from any thread, and the context is `Send`.
+unsafe impl<F: Filter> Send for Registration<F> {}
+
+// SAFETY: `&Registration` gives access to the context, which is `Sync`, and to nothing else.
+unsafe impl<F: Filter> Sync for Registration<F> {}
+
+impl<F: Filter> Registration<F> {
+    /// Makes the driver known. Every filter that it attaches gets the context.
+    pub fn new(context: F::Context) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            // May be needed as soon as the driver is known.
+            context,
+            ops <- Opaque::try_ffi_init(|ops: *mut bindings::blkfilter_operations| {
+                // SAFETY: `ops` is valid for writes.
+                unsafe { ops.write(Self::operations()) };
+                // INVARIANT: Registered if this succeeds.
+                // SAFETY: `ops` is pinned, and unregistered before it goes.
+                to_result(unsafe { bindings::blkfilter_register(ops) })
+            }),
+        })
+    }
+
+    fn operations() -> bindings::blkfilter_operations {
+        bindings::blkfilter_operations {
+            name: F::NAME.as_char_ptr(),
+            owner: crate::module::this_module::<F::OwnerModule>().as_ptr(),
+            attach: Some(Self::attach),
+            may_detach: Some(Self::may_detach),
+            detach: Some(Self::detach),
+            ctl: Some(Self::ctl),
+            submit_bio: Some(Self::submit_bio),
+            ..pin_init::zeroed()
+        }
+    }
+
+    unsafe extern "C" fn attach(
+        ops: *mut bindings::blkfilter_operations,
+        bdev: *mut bindings::block_device,
+    ) -> *mut bindings::blkfilter {
+        // SAFETY: The C side gives the operations that `new()` has registered, which stay
+        // registered for the call, in a registration that is initialised up to them.
+        let context = unsafe {
+            let this: *const Self = crate::container_of!(Opaque::cast_from(ops), Self, ops);
+            &(*this).context
+        };
+        // SAFETY: The C side gives a device that stays for the call.
+        let bdev = unsafe { BlockDevice::from_raw(bdev) };
+        let attached = F::attach(context, bdev)
+            .and_then(|(f, state)| Arc::pin_init(Attached::new(bdev.into(), f, state), GFP_KERNEL));
+        match attached {
+            // SAFETY: The pointer is to an `Attached`, whose reference goes to the C side.
+            Ok(attached) => unsafe { (*Arc::into_raw(attached)).flt.get() },
+            Err(e) => e.to_ptr(),
+        }
+    }
+
+    unsafe extern "C" fn may_detach(flt: *mut bindings::blkfilter) -> c_int {
+        // SAFETY: The C side gives what `attach()` gave it, and owns it for the call.
+        let this = unsafe { Attached::borrow(flt) };
+        from_result(|| F::may_detach(this).map(|()| 0))
+    }
+
+    unsafe extern "C" fn detach(flt: *mut bindings::blkfilter) {
+        // SAFETY: The C side gives back what `attach()` gave it, together with its reference.
+        let this = unsafe {
+            Arc::from_raw(crate::container_of!(
+                Opaque::cast_from(flt),
+                Attached<F>,
+                flt
+            ))
+        };
+        F::detach(this);
+    }
+
+    unsafe extern "C" fn ctl(
+        flt: *mut bindings::blkfilter,
+        cmd: c_uint,
+        buf: *mut c_void,
+        len: *mut u32,
+    ) -> c_int {
+        // SAFETY: The C side gives what `attach()` gave it, and owns it for the call.
+        let this = unsafe { Attached::borrow(flt) };
+        // SAFETY: `len` is valid for the call.
+        let len = unsafe { &mut *len };
+        from_result(|| {
+            let arg = UserSlice::new(UserPtr::from_ptr(buf), *len as usize);
+            let written = F::ctl(this, cmd, arg, *len as usize)?;
+            *len = u32::try_from(written).map_err(|_| EOVERFLOW)?;
+            Ok(0)
+        })
+    }
+
+    unsafe extern "C" fn submit_bio(
+        flt: *mut bindings::blkfilter,
+        bio: *mut bindings::bio,
+    ) -> bool {
+        // SAFETY: The C side gives what `attach()` gave it, and owns it for the call.
+        let this = unsafe { Attached::<F>::borrow(flt) };
+        // SAFETY: The C side holds a reference of `flt`, so by the type invariants nobody writes.
+        let state = unsafe { &*this.state.get() };
+        // SAFETY: The bio is given to us, and given back below if it is to pass.
+        match F::submit_bio(&this, state, unsafe { Bio::from_raw(bio) }) {
+            Some(bio) => {
+                let _ = bio.into_raw();
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[pinned_drop]
+impl<F: Filter> PinnedDrop for Registration<F> {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: Registered by the type invariants. Attached filters hold the module.
+        unsafe { bindings::blkfilter_unregister(self.ops.get()) };
+    }
+}
