@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whole disks and partitions.
+
+use super::SECTOR_SIZE;
+use crate::sync::aref::ARef;
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+struct Disk {
+    minor: u32,
+    data: RefCell<Vec<u8>>,
+    forbidden: RefCell<Vec<Range<u64>>>,
+}
+
+/// A part of a disk, or all of it.
+#[derive(Clone)]
+pub struct BlockDevice {
+    disk: Rc<Disk>,
+    start: u64,
+    sectors: u64,
+}
+
+impl From<&BlockDevice> for ARef<BlockDevice> {
+    fn from(bdev: &BlockDevice) -> Self {
+        ARef::new(bdev.clone())
+    }
+}
+
+impl PartialEq for BlockDevice {
+    fn eq(&self, other: &Self) -> bool {
+        self.same_disk(other) && self.start == other.start && self.sectors == other.sectors
+    }
+}
+
+impl BlockDevice {
+    /// A disk full of zeroes.
+    pub fn new(minor: u32, sectors: u64) -> Self {
+        BlockDevice {
+            disk: Rc::new(Disk {
+                minor,
+                data: RefCell::new(vec![0; sectors as usize * SECTOR_SIZE]),
+                forbidden: RefCell::default(),
+            }),
+            start: 0,
+            sectors,
+        }
+    }
+
+    /// A partition of the disk.
+    pub fn partition(&self, start: u64, sectors: u64) -> Self {
+        assert!(start + sectors <= self.sectors);
+        BlockDevice {
+            disk: self.disk.clone(),
+            start: self.start + start,
+            sectors,
+        }
+    }
+
+    /// From here on I/O to these sectors is a mistake.
+    pub fn forbid(&self, sector: u64, sectors: u64) {
+        let from = self.start + sector;
+        self.disk.forbidden.borrow_mut().push(from..from + sectors);
+    }
+
+    /// Major and minor number.
+    pub fn dev(&self) -> (u32, u32) {
+        (1, self.disk.minor)
+    }
+
+    /// Size in sectors.
+    pub fn sectors(&self) -> u64 {
+        self.sectors
+    }
+
+    /// First sector on the disk.
+    pub fn start_sector(&self) -> u64 {
+        self.start
+    }
+
+    /// Whether both lie on the same disk.
+    pub fn same_disk(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.disk, &other.disk)
+    }
+
+    /// Smallest unit in bytes.
+    pub fn logical_block_size(&self) -> u32 {
+        SECTOR_SIZE as u32
+    }
+
+    /// Smallest unit in bytes that is written without reading.
+    pub fn physical_block_size(&self) -> u32 {
+        SECTOR_SIZE as u32
+    }
+
+    /// Looks at what the device contains, or changes it.
+    pub fn access<R>(&self, sector: u64, sectors: u64, f: impl FnOnce(&mut [u8]) -> R) -> R {
+        let range = self.start + sector..self.start + sector + sectors;
+        let forbidden = self.disk.forbidden.borrow();
+        assert!(
+            !forbidden
+                .iter()
+                .any(|f| f.start < range.end && range.start < f.end),
+            "I/O to what has been given back: {range:?}"
+        );
+        assert!(
+            sector + sectors <= self.sectors,
+            "I/O beyond the end: {sector}+{sectors} of {}",
+            self.sectors
+        );
+        let from = (self.start + sector) as usize * SECTOR_SIZE;
+        f(&mut self.disk.data.borrow_mut()[from..from + sectors as usize * SECTOR_SIZE])
+    }
+}
