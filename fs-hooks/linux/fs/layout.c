@@ -280,8 +280,6 @@ static bool layout_cache_is_quiet(struct address_space *mapping)
 		for (i = 0; i < folio_batch_count(&fbatch); i++) {
 			struct folio *folio = fbatch.folios[i];
 
-			if (xa_is_value(folio))
-				continue;
 			if (folio_test_dirty(folio) ||
 			    folio_test_writeback(folio) ||
 			    folio_maybe_dma_pinned(folio))
@@ -544,7 +542,7 @@ static int layout_pins_show(struct seq_file *m, void *v)
 
 		seq_printf(m, "%s %u:%u %llu ", pin->name,
 			   MAJOR(inode->i_sb->s_dev), MINOR(inode->i_sb->s_dev),
-			   (u64)inode->i_ino);
+			   inode->i_ino);
 		seq_file_path(m, pin->file, " \t\n\\");
 		seq_putc(m, '\n');
 	} else {

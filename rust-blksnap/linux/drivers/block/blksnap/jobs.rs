@@ -190,7 +190,8 @@ impl Ended {
     /// An I/O of `job` has ended.
     pub(crate) fn record(&self, job: u32, result: Result) {
         if let Err(e) = result {
-            self.errno[job as usize].store(e.to_errno(), Relaxed);
+            // One of them is as good as the other.
+            let _ = self.errno[job as usize].cmpxchg(0, e.to_errno(), Relaxed);
         }
         // Whoever sees the count sees the error.
         self.count[job as usize].fetch_add(1, Release);
@@ -213,11 +214,13 @@ impl Ended {
                 let job = i as u32 * 64 + bits.trailing_zeros();
                 bits &= bits - 1;
                 let count = self.count[job as usize].xchg(0, Full);
-                let errno = self.errno[job as usize].xchg(0, Full);
-                if count > 0 {
-                    any = true;
-                    f(job, count, kernel::error::to_result(errno));
+                if count == 0 {
+                    // Taken with an earlier one; an error that is there is that of a later one.
+                    continue;
                 }
+                let errno = self.errno[job as usize].xchg(0, Full);
+                any = true;
+                f(job, count, kernel::error::to_result(errno));
             }
         }
         any
