@@ -263,7 +263,8 @@ fn suites(args: &TestArgs) -> Vec<Suite> {
                 .map(Suite::Filesystem),
         );
     }
-    if wanted(Group::Kunit) {
+    // The stock kernel has none of our unit tests: there they run only when asked for by name.
+    if args.suite.contains(&Group::Kunit) || (args.suite.is_empty() && !args.source.stock) {
         suites.push(Suite::Kunit);
     }
     if wanted(Group::Isolation) {

@@ -190,7 +190,10 @@ impl Demo {
                 "only {} are pinned",
                 bytes(picture.storage_bytes())
             );
-            let detail = format!("{} extents", picture.extents.len());
+            let detail = match picture.extents.len() {
+                1 => "1 extent".to_owned(),
+                count => format!("{count} extents"),
+            };
             Ok((picture, detail))
         });
         match pinned {

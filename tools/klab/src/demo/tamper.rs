@@ -14,6 +14,7 @@ use super::report::{Answer, Attempt};
 const BLOCK: usize = 4096;
 const CONTROL_BYTES: usize = 1 << 20;
 
+const FS_NOCOW_FL: libc::c_int = 0x0080_0000;
 /// `_IOW(0x94, 9, int)`
 const FICLONE: libc::c_ulong = 0x4004_9409;
 /// `_IOW(0x94, 2, struct of 4096 bytes)`, of btrfs
@@ -78,6 +79,11 @@ fn attempts(filesystem: &str) -> Vec<(&'static str, Try)> {
 pub fn all(filesystem: &str, pinned: &Path) -> anyhow::Result<Vec<Attempt>> {
     let folder = pinned.parent().unwrap_or(Path::new("/")).join("control");
     std::fs::create_dir_all(&folder)?;
+    if filesystem == "btrfs" {
+        // Files must be of the pinned one's kind: those that are copied on write and those that
+        // are not never share blocks.
+        without_copy_on_write(&folder)?;
+    }
     let mut found = Vec::new();
     for (name, attempt) in attempts(filesystem) {
         let control = fresh(&folder, "ordinary")?;
@@ -108,6 +114,26 @@ pub fn all(filesystem: &str, pinned: &Path) -> anyhow::Result<Vec<Attempt>> {
     }
     std::fs::remove_dir_all(&folder)?;
     Ok(found)
+}
+
+/// For the files that will be made in a folder.
+fn without_copy_on_write(folder: &Path) -> Result<()> {
+    let folder = File::open(folder)?;
+    let mut flags: libc::c_int = 0;
+    // SAFETY: both requests take a pointer to an integer, which lives through the calls.
+    unsafe {
+        ok(libc::ioctl(
+            folder.as_raw_fd(),
+            libc::FS_IOC_GETFLAGS,
+            &raw mut flags,
+        ))?;
+        flags |= FS_NOCOW_FL;
+        ok(libc::ioctl(
+            folder.as_raw_fd(),
+            libc::FS_IOC_SETFLAGS,
+            &raw mut flags,
+        ))
+    }
 }
 
 fn fresh(folder: &Path, name: &str) -> Result<PathBuf> {
