@@ -5,10 +5,10 @@
 //! How the parts fit together:
 //!
 //! ```text
-//!   control ──> snapshot ──> storage ──> space          (files pinned, space handed out)
-//!                  │
-//!   tracker ──> cow ──> jobs, chunk_map, ranges         (what is written is copied first)
-//!                  │
+//!   control --> snapshot --> storage --> space          (files pinned, space handed out)
+//!                  |
+//!   tracker --> cow --> jobs, chunk_map, ranges         (what is written is copied first)
+//!                  |
 //!               image                                   (what was there before)
 //! ```
 //!

@@ -5,9 +5,9 @@
 //! A chunk's state only moves forward:
 //!
 //! ```text
-//!   Original ──claim──> Copying ──old data read──> Storing ──stored──> Copied
-//!       ^                  │
-//!       └── failed ────────┘   (the snapshot is given up first)
+//!   Original --claim--> Copying --read--> Storing --stored--> Copied
+//!       ^                  |                |
+//!       +----- failed -----+----------------+   (the snapshot is given up first)
 //! ```
 //!
 //! States are read without a lock, and changed only by whoever holds the lock of the jobs that the

@@ -446,8 +446,8 @@ impl Cow {
         Ok(chunks)
     }
 
-    /// Gives an unused permission back. Nothing will end for it, so that whoever waits for an end has
-    /// to be told.
+    /// Gives an unused permission back. Nothing will end for it, so that whoever waits for an end
+    /// has to be told.
     fn give_back(
         self: &Arc<Self>,
         mut jobs: SpinLockGuard<'_, Jobs>,

@@ -235,8 +235,8 @@ impl Cow {
         }
     }
 
-    /// Takes a part of a bio, within `chunk`, from the memory of the job that is storing it. Returns
-    /// whether it was still there.
+    /// Takes a part of a bio, within `chunk`, from the memory of the job that is storing it.
+    /// Returns whether it was still there.
     fn read_memory(&self, bio: &SharedBio, part: Range<u64>, chunk: u64, number: u32) -> bool {
         let mut jobs = self.jobs.lock();
         if self.map.get(chunk) != State::Storing(number) {

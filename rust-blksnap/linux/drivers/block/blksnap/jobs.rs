@@ -205,7 +205,8 @@ impl Ended {
         }
     }
 
-    /// Calls `f` with each copy that had I/Os end since, their number, and the error of one of them.
+    /// Calls `f` with each copy that had I/Os end since, their number, and the error of one of
+    /// them.
     pub(crate) fn take(&self, mut f: impl FnMut(u32, u32, Result)) -> bool {
         let mut any = false;
         for (i, word) in self.jobs.iter().enumerate() {

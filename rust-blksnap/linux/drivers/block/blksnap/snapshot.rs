@@ -2,10 +2,10 @@
 
 //! Snapshots: devices that are held at one point in time together.
 //!
-//! The list's lock is held for looking and for changing a snapshot's phase only. Whoever has changed
-//! the phase to [`Phase::Busy`] has the snapshot to itself, and works on it without a lock: taking
-//! one freezes filesystems, destroying one removes disks, and both take locks under which commands
-//! arrive here.
+//! The list's lock is held for looking and for changing a snapshot's phase only. Whoever has
+//! changed the phase to [`Phase::Busy`] has the snapshot to itself, and works on it without a lock:
+//! taking one freezes filesystems, destroying one removes disks, and both take locks under which
+//! commands arrive here.
 
 use crate::{
     cow::Cow,
@@ -71,8 +71,8 @@ impl Snapshots {
         )
     }
 
-    /// Creates a snapshot with a storage file, of which at most `limit` sectors are used; zero means
-    /// all of it.
+    /// Creates a snapshot with a storage file, of which at most `limit` sectors are used; zero
+    /// means all of it.
     pub(crate) fn create(&self, path: &CStr, limit: u64) -> Result<Uuid> {
         let limit = if limit == 0 { u64::MAX } else { limit };
         let storage = Storage::open(path, limit)?;

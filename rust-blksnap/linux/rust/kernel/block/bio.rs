@@ -504,8 +504,8 @@ impl<T: IoOwner> IoPool<T> {
         })
     }
 
-    /// An I/O between `bdev` from `sector` and the first `len` bytes of `pages` from `offset`, which
-    /// is a multiple of the page size.
+    /// An I/O between `bdev` from `sector` and the first `len` bytes of `pages` from `offset`,
+    /// which is a multiple of the page size.
     ///
     /// # Errors
     ///

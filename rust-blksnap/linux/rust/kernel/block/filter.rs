@@ -196,7 +196,8 @@ impl<F: Filter> Frozen<F> {
 
     /// Waits for what the filter has let through to be completed by the device.
     ///
-    /// See `blkfilter_drain()` in [`block/blk-filter.c`](srctree/block/blk-filter.c) for the limits.
+    /// See `blkfilter_drain()` in [`block/blk-filter.c`](srctree/block/blk-filter.c) for the
+    /// limits.
     pub fn drain(&self) {
         // SAFETY: The device is valid.
         unsafe { bindings::blkfilter_drain(self.0 .0.bdev.as_raw()) };
