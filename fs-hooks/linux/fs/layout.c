@@ -143,8 +143,9 @@ EXPORT_SYMBOL_IF_KUNIT(layout_finish);
  * @extent: where the next piece of the file lies
  *
  * Filesystems call this from ->pin_layout() in file order, from @ctx->start to
- * @ctx->end at least, once the mapping is on stable storage.  What lies outside
- * of the range is cut off here.  A gap in the file is a hole, and refused.
+ * @ctx->end at least, once a crash cannot give the blocks to somebody else any
+ * more.  What lies outside of the range is cut off here.  A gap in the file is a
+ * hole, and refused.
  *
  * Context: May sleep.  The actor of the holder may be called.
  * Return: 0 to go on; anything else has to be returned from ->pin_layout().
