@@ -36,8 +36,9 @@ impl Storage {
     /// The file must be fully mapped to unwritten extents, so that what is stored in its blocks can
     /// never be read through it.
     pub(crate) fn open(path: &CStr, limit: u64) -> Result<Arc<Self>> {
-        // Not to wait if it is a FIFO, which is refused below like all that is no regular file.
-        let flags = flags::O_RDWR | flags::O_LARGEFILE | flags::O_NONBLOCK;
+        // A block device that is in use is refused here, and a FIFO not waited for. Regular files
+        // take no notice of either: what makes a file ours alone is the pin.
+        let flags = flags::O_RDWR | flags::O_EXCL | flags::O_LARGEFILE | flags::O_NONBLOCK;
         let file = File::open(path, flags)?;
         let mut space = Space::new(limit);
         let mut devs = KVec::<ARef<BlockDevice>>::new();
