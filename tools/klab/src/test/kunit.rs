@@ -9,7 +9,9 @@ use crate::guest::session::{self, Silent};
 
 pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     let mut spec = lab.spec("kunit", vec!["true".into()]);
-    spec.kernel_words.push("kunit.enable=1".into());
+    for word in ["kunit.enable=1", "kunit.autorun=1"] {
+        spec.kernel_words.push(word.into());
+    }
     let outcome = session::run(lab.cache, lab.runner, &spec, &mut Silent)?;
     let log = String::from_utf8_lossy(&std::fs::read(&outcome.console)?).into_owned();
     let ktap = ktap::parse(&log);
