@@ -340,7 +340,7 @@ int vfs_pin_layout_locked(struct file *file, struct layout_context *ctx)
 	const struct address_space_operations *aops = file->f_mapping->a_ops;
 	int error;
 
-	lockdep_assert_held_write(&file->f_mapping->host->i_rwsem);
+	lockdep_assert_held_write(&inode->i_rwsem);
 	might_sleep();
 
 	if (WARN_ON_ONCE(ctx->file))
