@@ -23,7 +23,7 @@
 #include "errname.h"
 
 #define MOST_DEVICES	8
-#define MOST_UUIDS	8
+#define MOST_UUIDS	4
 #define MOST_THREADS	16
 #define MOST_ERRORS	135
 #define BEYOND		0xffff800000000000ull
@@ -281,8 +281,8 @@ static int run(struct fuzzer *f, enum request what)
 static const unsigned int weight[REQUESTS] = {
 	[ATTACH] = 6, [DETACH] = 3, [CBT_INFO] = 4, [CBT_MAP] = 6,
 	[CBT_DIRTY] = 6, [ADD] = 10, [INFO] = 4, [ANY_COMMAND] = 3,
-	[VERSION] = 1, [CREATE] = 8, [DESTROY] = 6, [TAKE] = 6, [COLLECT] = 3,
-	[WAIT] = 3, [APPEND] = 4, [ANY_IOCTL] = 6, [WRITE] = 16,
+	[VERSION] = 1, [CREATE] = 9, [DESTROY] = 3, [TAKE] = 8, [COLLECT] = 3,
+	[WAIT] = 3, [APPEND] = 6, [ANY_IOCTL] = 6, [WRITE] = 16,
 	[READ_IMAGE] = 5,
 };
 

@@ -553,7 +553,7 @@ static int do_waiters(char **args)
 {
 	int count = atoi(args[1]), i;
 	struct waiter *w = calloc(count, sizeof(*w));
-	int events = 0, none = 0, other = 0;
+	int events = 0, gone = 0, other = 0;
 
 	for (i = 0; i < count; i++) {
 		w[i].uuid = args[0];
@@ -568,13 +568,13 @@ static int do_waiters(char **args)
 		pthread_join(w[i].thread, NULL);
 		if (!w[i].error)
 			events++;
-		else if (w[i].error == ENOENT)
-			none++;
+		else if (w[i].error == ESRCH)
+			gone++;
 		else
 			other++;
 	}
-	printf("got an event: %d, were told there is none: %d, else: %d\n",
-	       events, none, other);
+	printf("got an event: %d, were told that it has gone: %d, else: %d\n",
+	       events, gone, other);
 	return 0;
 }
 
