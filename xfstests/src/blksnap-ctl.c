@@ -17,6 +17,7 @@
  *   blksnap-ctl info DEV                   prints "error NAME" and "image NAME"
  *   blksnap-ctl collect                    prints a uuid a line
  *   blksnap-ctl wait UUID MS               prints an event
+ *   blksnap-ctl wait-as-ever UUID MS       ... as clients that know of two kinds
  *   blksnap-ctl cbt DEV                    prints what is known of tracking
  *   blksnap-ctl map DEV                    prints the runs of the change map
  *   blksnap-ctl dirty DEV FIRST COUNT      in sectors
@@ -182,10 +183,11 @@ static int do_collect(char **args)
 	return 0;
 }
 
-static int do_wait(char **args)
+static int wait_knowing(uint32_t largest, char **args)
 {
 	static unsigned char arg[EVENT_SIZE];
 
+	put32(arg, EVENT_CODE, largest);
 	parse_uuid(args[0], arg + EVENT_UUID);
 	put32(arg, EVENT_TIMEOUT, strtoul(args[1], NULL, 0));
 	if (snapshot_ioctl(SNAPSHOT_WAIT_EVENT, arg))
@@ -208,6 +210,16 @@ static int do_wait(char **args)
 		printf("event %u\n", get32(arg, EVENT_CODE));
 	}
 	return 0;
+}
+
+static int do_wait(char **args)
+{
+	return wait_knowing(EVENT_CODE_LOW_SPACE, args);
+}
+
+static int do_wait_as_ever(char **args)
+{
+	return wait_knowing(0, args);
 }
 
 static int do_cbt(char **args)
@@ -277,6 +289,7 @@ static const struct {
 	{ "append", 2, do_append }, { "cycle", 3, do_cycle }, { "add", 2, do_add }, { "take", 1, do_take },
 	{ "destroy", 1, do_destroy }, { "info", 1, do_info },
 	{ "collect", 0, do_collect }, { "wait", 2, do_wait },
+	{ "wait-as-ever", 2, do_wait_as_ever },
 	{ "cbt", 1, do_cbt }, { "map", 1, do_map }, { "dirty", 3, do_dirty },
 };
 

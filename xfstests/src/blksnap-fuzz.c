@@ -223,9 +223,14 @@ static int run(struct fuzzer *f, enum request what)
 		put64(arg, CREATE_LIMIT, number(f));
 		put64(arg, CREATE_PATH, some_path(f));
 		ret = ioctl(control, SNAPSHOT_CREATE, arg);
-		if (!ret)
-			memcpy(uuids[below(f, MOST_UUIDS)], arg + CREATE_UUID,
-			       UUID_SIZE);
+		if (!ret) {
+			unsigned char *slot = uuids[below(f, MOST_UUIDS)];
+
+			/* forgotten, it would keep its devices for good */
+			memcpy(opt, slot, UUID_SIZE);
+			memcpy(slot, arg + CREATE_UUID, UUID_SIZE);
+			ioctl(control, SNAPSHOT_DESTROY, opt);
+		}
 		return ret;
 	case DESTROY:
 		some_uuid(f, arg);
@@ -240,6 +245,7 @@ static int run(struct fuzzer *f, enum request what)
 	case WAIT:
 		some_uuid(f, arg + EVENT_UUID);
 		put32(arg, EVENT_TIMEOUT, below(f, 3));
+		put32(arg, EVENT_CODE, number(f));
 		return ioctl(control, SNAPSHOT_WAIT_EVENT, arg);
 	case APPEND:
 		some_uuid(f, arg + APPEND_UUID);
@@ -279,9 +285,9 @@ static int run(struct fuzzer *f, enum request what)
 
 /* How often each request is made, out of the sum. */
 static const unsigned int weight[REQUESTS] = {
-	[ATTACH] = 6, [DETACH] = 3, [CBT_INFO] = 4, [CBT_MAP] = 6,
-	[CBT_DIRTY] = 6, [ADD] = 10, [INFO] = 4, [ANY_COMMAND] = 3,
-	[VERSION] = 1, [CREATE] = 9, [DESTROY] = 3, [TAKE] = 8, [COLLECT] = 3,
+	[ATTACH] = 6, [DETACH] = 2, [CBT_INFO] = 4, [CBT_MAP] = 6,
+	[CBT_DIRTY] = 6, [ADD] = 16, [INFO] = 4, [ANY_COMMAND] = 3,
+	[VERSION] = 1, [CREATE] = 12, [DESTROY] = 1, [TAKE] = 6, [COLLECT] = 3,
 	[WAIT] = 3, [APPEND] = 6, [ANY_IOCTL] = 6, [WRITE] = 16,
 	[READ_IMAGE] = 5,
 };

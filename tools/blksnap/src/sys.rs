@@ -269,6 +269,8 @@ impl<C: Call> Kernel for Linux<C> {
         let mut event = Box::new(blksnap_event::new_zeroed());
         event.id.b = id.into_bytes();
         event.timeout_ms = timeout_ms;
+        // Older clients know of fewer kinds and are told of no others.
+        event.code = BLKSNAP_EVENT_LOW_SPACE;
         let fd = self.open_control()?;
         // SAFETY: The argument holds no address.
         unsafe { self.request(&fd, BLKSNAP_IOCTL_WAIT_EVENT, &mut *event) }?;
@@ -597,7 +599,8 @@ mod tests {
         assert_eq!((op, arg.len()), (0x9000_5605, 4096));
         assert_eq!(arg[..16], *ID.as_bytes());
         assert_eq!(arg[16..20], 1500u32.to_ne_bytes());
-        assert!(arg[20..].iter().all(|&b| b == 0));
+        assert_eq!(arg[20..24], BLKSNAP_EVENT_LOW_SPACE.to_ne_bytes());
+        assert!(arg[24..].iter().all(|&b| b == 0));
     }
 
     #[test]

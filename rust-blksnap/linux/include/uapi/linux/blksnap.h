@@ -223,7 +223,8 @@ enum blksnap_event_code {
  *
  * @id: in: the snapshot
  * @timeout_ms: in: how long to wait, in milliseconds
- * @code: out: one of &enum blksnap_event_code
+ * @code: in: the largest code that the caller knows of, at least
+ *	%BLKSNAP_EVENT_NO_SPACE is assumed; out: one of &enum blksnap_event_code
  * @time: out: when it happened, in nanoseconds
  * @data: out: depends on @code
  */
@@ -278,7 +279,11 @@ struct blksnap_event_low_space {
 #define BLKSNAP_IOCTL_CREATE \
 	_IOWR(BLKSNAP_IOCTL_TYPE, 1, struct blksnap_snapshot_create)
 
-/* Drop a snapshot, its images and its difference storage. */
+/*
+ * Drop a snapshot, its images and its difference storage.
+ *
+ * ESRCH: there is no such snapshot. The same goes for the requests below.
+ */
 #define BLKSNAP_IOCTL_DESTROY \
 	_IOW(BLKSNAP_IOCTL_TYPE, 2, struct blksnap_uuid)
 
@@ -295,9 +300,10 @@ struct blksnap_event_low_space {
 	_IOR(BLKSNAP_IOCTL_TYPE, 4, struct blksnap_snapshot_collect)
 
 /*
- * Wait for an event of a snapshot.
+ * Wait for an event of a snapshot. Each event is told to one caller.
  *
- * ENOENT: nothing happened in time.
+ * ENOENT: nothing happened in time. EINTR: a signal came. ESRCH: there is no
+ * such snapshot, or it was dropped meanwhile.
  */
 #define BLKSNAP_IOCTL_WAIT_EVENT \
 	_IOR(BLKSNAP_IOCTL_TYPE, 5, struct blksnap_event)
@@ -306,7 +312,8 @@ struct blksnap_event_low_space {
  * Add a further file or block device to the difference storage of a snapshot,
  * whether it has been taken or not. It is used as it is: it does not grow.
  *
- * ENOENT: there is no such snapshot, or no such file.
+ * ESRCH: there is no such snapshot. ENOENT: there is no such file. EBUSY: it is
+ * in use.
  */
 #define BLKSNAP_IOCTL_APPEND_STORAGE \
 	_IOW(BLKSNAP_IOCTL_TYPE, 6, struct blksnap_storage_append)
