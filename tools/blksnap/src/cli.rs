@@ -843,7 +843,10 @@ fn describe_device(info: &DeviceInfo) -> String {
         State::Corrupted => "snapshot corrupted",
     };
     if let Some(error) = &info.error {
-        text += &format!(" ({error})");
+        text += &match info.state {
+            State::Corrupted => format!(" ({error})"),
+            _ => format!(", the last one was lost ({error})"),
+        };
     }
     if let Some(image) = &info.image {
         text += &format!(", image {}", image.display());

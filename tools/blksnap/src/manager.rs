@@ -101,7 +101,7 @@ pub struct DeviceInfo {
     pub state: State,
     /// The image's device node.
     pub image: Option<PathBuf>,
-    /// Name of the error that made the image unusable.
+    /// Name of the error that made the image unusable, or the last one if there is none now.
     pub error: Option<String>,
     /// Change tracking, where the driver has it.
     pub tracking: Option<Tracking>,
@@ -505,9 +505,9 @@ impl<'a> Manager<'a> {
             .filter(|info| info.error != 0)
             .map(|info| negative_errno(info.error));
         let state = match (&image, &error) {
-            (_, Some(_)) => State::Corrupted,
+            (Some(_), Some(_)) => State::Corrupted,
             (Some(_), None) => State::Snapshot,
-            (None, None) => State::Attached,
+            (None, _) => State::Attached,
         };
         Ok(DeviceInfo {
             state,
@@ -898,6 +898,11 @@ mod tests {
         assert_eq!(info.state, State::Corrupted);
         assert_eq!(info.error.as_deref(), Some("ENOSPC"));
         assert_eq!(manager.info_all().unwrap(), [info]);
+        // What became of the last snapshot is known until the next one.
+        mock.destroy(ID).unwrap();
+        let info = manager.info(device).unwrap();
+        assert_eq!(info.state, State::Attached);
+        assert_eq!(info.error.as_deref(), Some("ENOSPC"));
     }
 
     #[test]
