@@ -10,7 +10,8 @@
  *   blksnap-requests collect            any number of snapshots, at least two
  *   blksnap-requests wait UUID          nothing happens to the snapshot
  *   blksnap-requests waiters UUID NUM   NUM threads wait for the same snapshot;
- *                                       prints "waiting" when all of them do
+ *                                       prints "waiting" when all of them do,
+ *                                       and the code of each event
  *
  * Prints a line a request: what is wrong with it, and the name of the error.
  */
@@ -527,6 +528,10 @@ static void *wait_for_event(void *arg)
 	w->arg = wait_arg(w->uuid, 60000);
 	w->tid = gettid();
 	w->error = ioctl(fd, SNAPSHOT_WAIT_EVENT, w->arg) ? errno : 0;
+	if (!w->error) {
+		printf("event %u\n", get32(w->arg, EVENT_CODE));
+		fflush(stdout);
+	}
 	return NULL;
 }
 
