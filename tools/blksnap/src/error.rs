@@ -298,7 +298,7 @@ impl Doing<'_> {
             (Tracking(_), Errno::INVAL | Errno::RANGE) => (
                 Kind::Usage,
                 "the range is not on the device",
-                "`blksnap tracking info` tells the size",
+                "`blksnap cbt info` tells the size",
             ),
             (Detach(_), Errno::BUSY) => (
                 Kind::Busy,

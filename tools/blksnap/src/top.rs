@@ -81,7 +81,7 @@ fn device_line(
     elapsed: Duration,
 ) -> String {
     format!(
-        "  {:<10} {:>12} {:>14} {:>8} {:>12} {:>7} {:>12} {:>12}",
+        "  {:<8} {:>10} {:>12} {:>6} {:>10} {:>6} {:>8} {:>8}",
         now.device,
         human(now.number("bytes_copied")),
         rate(
@@ -116,7 +116,7 @@ pub fn page(
         let [used, capacity, limit] = snapshot.storage();
         let _ = writeln!(
             text,
-            "\n{}  {}  storage {} {} of {}, up to {}",
+            "\n{}  {}\n  storage {} {} of {}, up to {}",
             snapshot.id,
             snapshot.state(),
             bar(used, capacity, 16),
@@ -129,15 +129,8 @@ pub fn page(
         }
         let _ = writeln!(
             text,
-            "  {:<10} {:>12} {:>14} {:>8} {:>12} {:>7} {:>12} {:>12}",
-            "device",
-            "copied",
-            "rate",
-            "flying",
-            "buffered",
-            "parked",
-            "image reads",
-            "image writes"
+            "  {:<8} {:>10} {:>12} {:>6} {:>10} {:>6} {:>8} {:>8}",
+            "device", "copied", "rate", "flying", "buffered", "parked", "reads", "writes"
         );
         for device in &snapshot.devices {
             let old = old.and_then(|old| old.devices.iter().find(|d| d.device == device.device));
