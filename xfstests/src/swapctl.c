@@ -8,7 +8,10 @@
  *   swapctl off FILE      swapoff(2)
  *   swapctl use MIB       push MIB of patterned memory out to swap, see that
  *                         it went there, bring it back and compare
+ *   swapctl hold MIB      the same, but say "out" and wait for a line on stdin
+ *                         before it is brought back
  */
+#include <stdbool.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -79,11 +82,12 @@ static uint64_t pattern(size_t i)
 	return (i + 1) * 0x9e3779b97f4a7c15ull;
 }
 
-static int use(size_t mib)
+static int use(size_t mib, bool hold)
 {
 	size_t len = mib << 20, words = len / sizeof(uint64_t);
 	uint64_t *mem;
 	size_t i, bad = 0;
+	char line[16];
 	long out;
 
 	mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
@@ -96,6 +100,11 @@ static int use(size_t mib)
 	if (madvise(mem, len, MADV_PAGEOUT))
 		return result("madvise", -1);
 	out = swapped();
+	if (hold) {
+		puts("out");
+		if (!fgets(line, sizeof(line), stdin))
+			return 1;
+	}
 	for (i = 0; i < words; i++)
 		bad += mem[i] != pattern(i);
 	if (bad)
@@ -118,7 +127,9 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "off"))
 		return result("swapoff", swapoff(argv[2]));
 	if (argc == 3 && !strcmp(argv[1], "use"))
-		return use(strtoul(argv[2], NULL, 0));
-	fprintf(stderr, "usage: %s mk|on|off FILE | use MIB\n", argv[0]);
+		return use(strtoul(argv[2], NULL, 0), false);
+	if (argc == 3 && !strcmp(argv[1], "hold"))
+		return use(strtoul(argv[2], NULL, 0), true);
+	fprintf(stderr, "usage: %s mk|on|off FILE | use|hold MIB\n", argv[0]);
 	return 2;
 }

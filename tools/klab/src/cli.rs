@@ -69,6 +69,7 @@ pub enum Verb {
     #[command(
         after_help = "Examples:\n  cargo klab test\n  cargo klab test --fs xfs\n  \
         cargo klab test --profile debug --filter generic/92\n  \
+        cargo klab test --stock                # the bugs of the kernel without the series, on both\n  \
         cargo klab test --suite fstests --fstests ~/xfstests-dev"
     )]
     Test(TestArgs),
@@ -151,8 +152,14 @@ pub struct TestArgs {
     #[command(flatten)]
     pub source: Source,
     /// Test this User Mode Linux kernel instead of building one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kdir", "profile"])]
     pub kernel: Option<PathBuf>,
+    /// With --stock: this unpatched kernel instead of building one
+    #[arg(long, value_name = "FILE", requires = "stock", conflicts_with_all = ["kdir", "profile"])]
+    pub stock_kernel: Option<PathBuf>,
+    /// With --stock: write the table into README.md as well
+    #[arg(long, requires = "stock", conflicts_with_all = ["fs", "filter"])]
+    pub update_readme: bool,
     /// Only these groups; may be repeated
     #[arg(long, value_enum)]
     pub suite: Vec<Group>,
@@ -236,7 +243,7 @@ pub struct Source {
     /// How the kernel is configured
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     pub profile: Profile,
-    /// The kernel without the series
+    /// The kernel without the series; `test` compares it with the patched one
     #[arg(long)]
     pub stock: bool,
     /// Build from the commit checked out in this kernel repository (in a worktree)

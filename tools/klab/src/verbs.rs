@@ -28,7 +28,7 @@ use crate::series::{check, import, tree};
 use crate::setup::{self, machine};
 use crate::test::board::Board;
 use crate::test::suite::{self, Lab, Suite};
-use crate::test::{fstests, junit};
+use crate::test::{fstests, junit, stock};
 use crate::ui::Ui;
 
 /// Runs one verb; returns the exit status.
@@ -263,8 +263,7 @@ fn suites(args: &TestArgs) -> Vec<Suite> {
                 .map(Suite::Filesystem),
         );
     }
-    // The stock kernel has none of our unit tests: there they run only when asked for by name.
-    if args.suite.contains(&Group::Kunit) || (args.suite.is_empty() && !args.source.stock) {
+    if wanted(Group::Kunit) {
         suites.push(Suite::Kunit);
     }
     if wanted(Group::Isolation) {
@@ -275,6 +274,9 @@ fn suites(args: &TestArgs) -> Vec<Suite> {
 
 fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
+    if args.source.stock {
+        return compare_with_stock(&cache, args, ui);
+    }
     let suites = suites(&args);
     let checkout = match &args.fstests {
         Some(folder) => Some(checkout(folder)?),
@@ -282,22 +284,7 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     };
     let kernel = kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?;
     let results = results_of("test", args.results.as_deref())?;
-    make(&results)?;
-    let lab = Lab {
-        cache: &cache,
-        runner: &Uml,
-        ui,
-        root: project::root()?,
-        kernel,
-        results: results.canonicalize()?,
-        filter: args.filter.clone(),
-        checkout,
-        patience: if args.source.profile == build::Profile::Debug {
-            3
-        } else {
-            1
-        },
-    };
+    let lab = lab(&cache, &args, kernel, &results, checkout, ui)?;
     let board = Board::new(ui, args.json);
     if args.suite.is_empty() || args.suite.contains(&Group::Host) {
         suite::run_host(&lab, &board);
@@ -325,6 +312,71 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
         }
     }
     Ok(if board.good() { 0 } else { Kind::Tests as i32 })
+}
+
+fn lab<'a>(
+    cache: &'a Cache,
+    args: &TestArgs,
+    kernel: std::path::PathBuf,
+    results: &Path,
+    checkout: Option<std::path::PathBuf>,
+    ui: &'a Ui,
+) -> Result<Lab<'a>> {
+    make(results)?;
+    Ok(Lab {
+        cache,
+        runner: &Uml,
+        ui,
+        root: project::root()?,
+        kernel,
+        results: results.canonicalize()?,
+        filter: args.filter.clone(),
+        only: None,
+        checkout,
+        patience: if args.source.profile == build::Profile::Debug {
+            3
+        } else {
+            1
+        },
+    })
+}
+
+fn compare_with_stock(cache: &Cache, args: TestArgs, ui: &Ui) -> Result<i32> {
+    if args.suite.iter().any(|group| *group != Group::Fstests) {
+        return Err(
+            Failure::new(Kind::Usage, "--stock compares tests of filesystems only")
+                .hint("leave out --suite")
+                .into(),
+        );
+    }
+    let stock = kernel_of(cache, &args.source, args.stock_kernel.as_deref(), ui)?;
+    let patched = Source {
+        stock: false,
+        ..args.source.clone()
+    };
+    let kernel = kernel_of(cache, &patched, args.kernel.as_deref(), ui)?;
+    let checkout = match &args.fstests {
+        Some(folder) => Some(checkout(folder)?),
+        None => None,
+    };
+    let results = results_of("stock", args.results.as_deref())?;
+    let plan = stock::Plan {
+        lab: lab(cache, &args, kernel, &results, checkout, ui)?,
+        stock,
+        release: store()?.base()?,
+        filesystems: if args.fs.is_empty() {
+            Filesystem::ALL.to_vec()
+        } else {
+            Filesystem::ALL
+                .into_iter()
+                .filter(|fs| args.fs.contains(fs))
+                .collect()
+        },
+        update_readme: args.update_readme,
+        json: args.json,
+    };
+    let held = stock::run(&plan, ui)?;
+    Ok(if held { 0 } else { Kind::Tests as i32 })
 }
 
 /// Files for the demonstration: the user's, else the documentation of the kernel source.
