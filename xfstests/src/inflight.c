@@ -3,8 +3,8 @@
  * Operations that are on their way while a file is being pinned.
  *
  *   inflight dma FILE DEV       read DEV with direct I/O into a shared mapping
- *                               of FILE
- *   inflight atomic FILE BYTES  asynchronous atomic write, direct I/O, at 0
+ *                               of FILE (its second 64 KiB)
+ *   inflight atomic FILE BYTES  asynchronous atomic write, direct I/O, at 1 MiB
  *   inflight read FILE          direct read of the first 64 KiB
  *   inflight preaccess FILE     hold up whoever changes FILE with a fanotify
  *                               permission event until a line comes on stdin
@@ -73,7 +73,7 @@ static int do_dma(char **args)
 
 	if (fd < 0 || dev < 0)
 		return report("open", -1);
-	map = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	map = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED, fd, BLOCK);
 	if (map == MAP_FAILED)
 		return report("mmap", -1);
 	close(fd);
@@ -102,6 +102,7 @@ static int do_atomic(char **args)
 	cb.aio_rw_flags = RWF_ATOMIC;
 	cb.aio_buf = (uintptr_t)buffer(size, 'a');
 	cb.aio_nbytes = size;
+	cb.aio_offset = 1 << 20;
 	if (syscall(SYS_io_submit, ctx, 1, &list) != 1)
 		return report("submit", -1);
 	puts("ready");
@@ -123,7 +124,11 @@ static int do_read(char **args)
 
 static int do_preaccess(char **args)
 {
-	struct fanotify_event_metadata event;
+	/* what was to be accessed follows the event */
+	union {
+		struct fanotify_event_metadata head;
+		char room[4096];
+	} event;
 	struct fanotify_response answer = { .response = FAN_ALLOW };
 	int fan, i;
 
@@ -149,10 +154,10 @@ static int do_preaccess(char **args)
 			puts("held up");
 			line_from_stdin();
 		}
-		answer.fd = event.fd;
+		answer.fd = event.head.fd;
 		if (write(fan, &answer, sizeof(answer)) != sizeof(answer))
 			return report("answer", -1);
-		close(event.fd);
+		close(event.head.fd);
 	}
 }
 
