@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::bench::pin::GuestPin;
 use crate::build::Profile;
 use crate::demo::guest::GuestDemo;
 use crate::fail::EXIT_STATUSES;
@@ -73,6 +74,9 @@ pub enum Verb {
         cargo klab test --suite fstests --fstests ~/xfstests-dev"
     )]
     Test(TestArgs),
+    /// Measure
+    #[command(subcommand)]
+    Bench(BenchVerb),
     /// Work with the series of kernel changes
     #[command(subcommand)]
     Series(SeriesVerb),
@@ -98,6 +102,9 @@ pub enum Verb {
     /// (internal) the part of the demonstration that runs in a guest
     #[command(hide = true)]
     GuestDemo(GuestDemo),
+    /// (internal) the part of `bench pin` that runs in a guest
+    #[command(hide = true)]
+    GuestBenchPin(GuestPin),
 }
 
 /// A guest that is asked for by hand.
@@ -194,6 +201,44 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where logs and pictures go
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchVerb {
+    /// Compare what swapon costs for each extent with the unpatched kernel
+    #[command(after_help = "Examples:\n  cargo klab bench pin\n  \
+        cargo klab bench pin --fs xfs --extents 1000 --extents 1000000")]
+    Pin(PinArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PinArgs {
+    #[command(flatten)]
+    pub source: Source,
+    /// The patched kernel, instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    pub kernel: Option<PathBuf>,
+    /// The unpatched kernel, instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    pub stock_kernel: Option<PathBuf>,
+    /// Only these filesystems; may be repeated
+    #[arg(long, value_enum)]
+    pub fs: Vec<Filesystem>,
+    /// Extents of the file; may be repeated
+    #[arg(long, value_name = "COUNT", default_values_t = [1, 1000, 100_000],
+        value_parser = clap::value_parser!(u64).range(1..=4_000_000))]
+    pub extents: Vec<u64>,
+    /// Guests of each kernel for each filesystem, in turns
+    #[arg(long, value_name = "COUNT", default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+    /// Where tables and logs go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
     /// For machines

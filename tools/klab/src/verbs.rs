@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use serde_json::json;
 
+use crate::bench::pin;
 use crate::build::{self, Plan};
 use crate::cache::{Cache, make};
 use crate::cli::{
-    BuildArgs, CleanArgs, Cli, DemoArgs, Filesystem, Group, GuestArgs, RunArgs, SeriesVerb, Source,
-    TestArgs, TreeArgs, Verb,
+    BenchVerb, BuildArgs, CleanArgs, Cli, DemoArgs, Filesystem, Group, GuestArgs, PinArgs, RunArgs,
+    SeriesVerb, Source, TestArgs, TreeArgs, Verb,
 };
 use crate::demo::host as demo;
 use crate::demo::report::Report;
@@ -39,6 +40,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::SandboxInside(sandbox) => return sandbox.inside(),
         Verb::GuestInit { job } => crate::guest::init::main(&job),
         Verb::GuestDemo(args) => return crate::demo::guest::main(&args),
+        Verb::GuestBenchPin(args) => return pin::main(&args),
         _ => {}
     }
     let level = if cli.verbose {
@@ -65,6 +67,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Run(args) => run(args, &ui),
         Verb::Demo(args) => demonstrate(args, &ui),
         Verb::Test(args) => test(args, &ui),
+        Verb::Bench(BenchVerb::Pin(args)) => bench_pin(args, &ui),
         Verb::Series(verb) => work_on_series(verb, &ui),
         Verb::Clean(args) => clean(&args, &ui),
         Verb::Completions { shell } => {
@@ -72,9 +75,11 @@ pub fn start(cli: Cli) -> Result<i32> {
             Ok(0)
         }
         Verb::Man { folder } => manual(folder.as_deref()),
-        Verb::Sandbox(_) | Verb::SandboxInside(_) | Verb::GuestInit { .. } | Verb::GuestDemo(_) => {
-            unreachable!("handled above")
-        }
+        Verb::Sandbox(_)
+        | Verb::SandboxInside(_)
+        | Verb::GuestInit { .. }
+        | Verb::GuestDemo(_)
+        | Verb::GuestBenchPin(_) => unreachable!("handled above"),
     }
 }
 
@@ -364,14 +369,7 @@ fn compare_with_stock(cache: &Cache, args: TestArgs, ui: &Ui) -> Result<i32> {
         lab: lab(cache, &args, kernel, &results, checkout, ui)?,
         stock,
         release: store()?.base()?,
-        filesystems: if args.fs.is_empty() {
-            Filesystem::ALL.to_vec()
-        } else {
-            Filesystem::ALL
-                .into_iter()
-                .filter(|fs| args.fs.contains(fs))
-                .collect()
-        },
+        filesystems: filesystems(&args.fs),
         update_readme: args.update_readme,
         json: args.json,
     };
@@ -468,6 +466,49 @@ fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
         plan.results.display()
     ));
     Ok(if held { 0 } else { Kind::Tests as i32 })
+}
+
+fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    let kernel = |stock: bool, given: Option<&Path>| {
+        let source = Source {
+            stock,
+            ..args.source.clone()
+        };
+        kernel_of(&cache, &source, given, ui)
+    };
+    let results = results_of("bench-pin", args.results.as_deref())?;
+    make(&results)?;
+    let plan = pin::Plan {
+        cache: &cache,
+        runner: &Uml,
+        ui,
+        stock: kernel(true, args.stock_kernel.as_deref())?,
+        patched: kernel(false, args.kernel.as_deref())?,
+        filesystems: filesystems(&args.fs),
+        extents: args.extents.clone(),
+        rounds: args.rounds.into(),
+        results: results.canonicalize()?,
+    };
+    let rows = pin::run(&plan)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        println!("{}", pin::markdown(&rows));
+        ui.say(format!(
+            "pin.md, pin.json and the logs are in {}",
+            plan.results.display()
+        ));
+    }
+    Ok(0)
+}
+
+/// Those that are named, in the order of all; all if none is.
+fn filesystems(named: &[Filesystem]) -> Vec<Filesystem> {
+    Filesystem::ALL
+        .into_iter()
+        .filter(|fs| named.is_empty() || named.contains(fs))
+        .collect()
 }
 
 fn checkout(folder: &Path) -> Result<std::path::PathBuf> {

@@ -38,17 +38,26 @@ pub fn run(plan: &Plan<'_>, ui: &Ui) -> Result<bool> {
     let lab = &plan.lab;
     let holes = chosen(lab, &plan.filesystems)?;
     if holes.is_empty() {
-        return Err(
-            Failure::new(Kind::Usage, "no test of a bug of the unpatched kernel matches")
-                .hint("such tests have a line _layout_hole: grep -r _layout_hole xfstests/tests")
-                .into(),
-        );
+        return Err(Failure::new(
+            Kind::Usage,
+            "no test of a bug of the unpatched kernel matches",
+        )
+        .hint("such tests have a line _layout_hole: grep -r _layout_hole xfstests/tests")
+        .into());
     }
     fstests::prepare(lab)?;
     let mut cases = Vec::new();
     for (name, words, kernel) in [
-        ("stock", "the unpatched kernel, where all should fail:", &plan.stock),
-        ("patched", "the patched kernel, where all should pass:", &lab.kernel),
+        (
+            "stock",
+            "the unpatched kernel, where all should fail:",
+            &plan.stock,
+        ),
+        (
+            "patched",
+            "the patched kernel, where all should pass:",
+            &lab.kernel,
+        ),
     ] {
         if !plan.json {
             ui.say(words);
