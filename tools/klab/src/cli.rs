@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::bench::cow::guest::GuestBench;
 use crate::build::Profile;
 use crate::demo::guest::GuestDemo;
 use crate::fail::EXIT_STATUSES;
@@ -72,6 +73,9 @@ pub enum Verb {
         cargo klab test --suite fstests --fstests ~/xfstests-dev"
     )]
     Test(TestArgs),
+    /// Measure
+    #[command(subcommand)]
+    Bench(BenchVerb),
     /// Work with the series of kernel changes
     #[command(subcommand)]
     Series(SeriesVerb),
@@ -97,6 +101,9 @@ pub enum Verb {
     /// (internal) the part of the demonstration that runs in a guest
     #[command(hide = true)]
     GuestDemo(GuestDemo),
+    /// (internal) the part of the measurements that runs in a guest
+    #[command(hide = true)]
+    GuestBench(GuestBench),
 }
 
 /// A guest that is asked for by hand.
@@ -187,6 +194,37 @@ pub struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where logs and pictures go
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchVerb {
+    /// Compare copy-on-write with the bare device and with dm-snapshot
+    #[command(after_help = "Examples:\n  cargo klab bench cow\n  \
+        cargo klab bench cow --quick\n  \
+        cargo klab bench cow --filter \"ramdisk/4k random first writes\"")]
+    Cow(CowArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CowArgs {
+    #[command(flatten)]
+    pub source: Source,
+    /// Use this User Mode Linux kernel instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    pub kernel: Option<PathBuf>,
+    /// Two repeats of everything: a look, not a measurement
+    #[arg(long)]
+    pub quick: bool,
+    /// Only cases with this in their name, `MEDIUM/PATTERN/DEPTH/JOBS`, or `memory` or `take`
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Where findings, plots and logs go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
     /// For machines

@@ -1,5 +1,6 @@
 //! The laboratory of the project: see `cargo klab --help`.
 
+mod bench;
 mod build;
 mod cache;
 mod cli;

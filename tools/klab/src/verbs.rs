@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use serde_json::json;
 
+use crate::bench::cow::host as cow;
 use crate::build::{self, Plan};
 use crate::cache::{Cache, make};
 use crate::cli::{
-    BuildArgs, CleanArgs, Cli, DemoArgs, Filesystem, Group, GuestArgs, RunArgs, SeriesVerb, Source,
-    TestArgs, TreeArgs, Verb,
+    BenchVerb, BuildArgs, CleanArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, RunArgs,
+    SeriesVerb, Source, TestArgs, TreeArgs, Verb,
 };
 use crate::demo::host as demo;
 use crate::demo::report::Report;
@@ -39,6 +40,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::SandboxInside(sandbox) => return sandbox.inside(),
         Verb::GuestInit { job } => crate::guest::init::main(&job),
         Verb::GuestDemo(args) => return crate::demo::guest::main(&args),
+        Verb::GuestBench(args) => return crate::bench::cow::guest::main(&args),
         _ => {}
     }
     let level = if cli.verbose {
@@ -65,6 +67,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Run(args) => run(args, &ui),
         Verb::Demo(args) => demonstrate(args, &ui),
         Verb::Test(args) => test(args, &ui),
+        Verb::Bench(BenchVerb::Cow(args)) => bench_cow(args, &ui),
         Verb::Series(verb) => work_on_series(verb, &ui),
         Verb::Clean(args) => clean(&args, &ui),
         Verb::Completions { shell } => {
@@ -72,9 +75,11 @@ pub fn start(cli: Cli) -> Result<i32> {
             Ok(0)
         }
         Verb::Man { folder } => manual(folder.as_deref()),
-        Verb::Sandbox(_) | Verb::SandboxInside(_) | Verb::GuestInit { .. } | Verb::GuestDemo(_) => {
-            unreachable!("handled above")
-        }
+        Verb::Sandbox(_)
+        | Verb::SandboxInside(_)
+        | Verb::GuestInit { .. }
+        | Verb::GuestDemo(_)
+        | Verb::GuestBench(_) => unreachable!("handled above"),
     }
 }
 
@@ -416,6 +421,35 @@ fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
         plan.results.display()
     ));
     Ok(if held { 0 } else { Kind::Tests as i32 })
+}
+
+fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    let plan = cow::Plan {
+        cache: &cache,
+        runner: &Uml,
+        ui,
+        kernel: kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?,
+        results: results_of("bench-cow", args.results.as_deref())?,
+        quick: args.quick,
+        filter: args.filter,
+        quiet: args.json,
+    };
+    let report = cow::run(&plan)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(0);
+    }
+    println!();
+    for line in cow::table(&report.measures) {
+        println!("{line}");
+    }
+    ui.say(format!(
+        "plots, {} and logs are in {}",
+        cow::REPORT,
+        report.results.display()
+    ));
+    Ok(0)
 }
 
 fn checkout(folder: &Path) -> Result<std::path::PathBuf> {

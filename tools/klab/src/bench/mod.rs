@@ -1,0 +1,3 @@
+//! Measurements. The machine may be busy: what is told are ratios to a run just before.
+
+pub mod cow;
