@@ -117,7 +117,8 @@ fn speed(series: &Series, findings: &Findings, all: &mut Vec<Measure>) {
     };
     let first = case.pattern.contains("first writes");
     match case.medium {
-        Medium::FixedLatency if first && case.pattern.starts_with("4k random") => {
+        // Where every write needs a copy of its own.
+        Medium::FixedLatency if first && case.pattern.ends_with("sparse") => {
             push(
                 format!("{name}, to the bare device"),
                 value,
