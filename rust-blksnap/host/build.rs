@@ -14,7 +14,10 @@ use std::path::Path;
 use std::{env, fs};
 
 const FROM: &str = "../linux/drivers/block/blksnap";
-const FILES: &[&str] = &["jobs.rs", "cow.rs", "image.rs"];
+const FILES: &[&str] = &["jobs.rs", "cow.rs", "image.rs", "space.rs"];
+
+/// Sizes that the model checker wants to be small.
+const SMALL: &[(&str, &str)] = &[("JOBS", "64"), ("SEGMENTS", "4")];
 
 fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets it");
@@ -30,27 +33,27 @@ fn main() {
 }
 
 fn for_the_host(source: &str, loom: bool) -> String {
-    let instead: &[(&str, &str)] = match loom {
-        true => &[
-            (
-                "[const { Atomic::new(0) }; JOBS / 64]",
-                "core::array::from_fn(|_| Atomic::new(0))",
-            ),
-            ("const JOBS: usize = 256;", "const JOBS: usize = 64;"),
-        ],
-        false => &[],
-    };
     source
         .lines()
         .map(|line| match line.trim() {
             "#[pin_data]" | "#[pin]" | "#[vtable]" => "//".to_owned(),
             // Documentation of the module, which may not stand in what is included.
             text if text.starts_with("//!") => String::new(),
-            _ => instead.iter().fold(
-                line.replace("Arc::new(", "NewArc::new("),
-                |line, (from, to)| line.replace(from, to),
-            ),
+            _ if loom => for_the_model_checker(line),
+            _ => line.to_owned(),
         })
-        .flat_map(|line| [line, "\n".to_owned()])
+        .map(|line| line.replace("Arc::new(", "NewArc::new(") + "\n")
         .collect()
+}
+
+fn for_the_model_checker(line: &str) -> String {
+    for (name, value) in SMALL {
+        if let Some((before, _)) = line.split_once(&format!("const {name}: usize =")) {
+            return format!("{before}const {name}: usize = {value};");
+        }
+    }
+    line.replace(
+        "[const { Atomic::new(0) }; JOBS / 64]",
+        "core::array::from_fn(|_| Atomic::new(0))",
+    )
 }

@@ -12,14 +12,27 @@
 #![allow(clippy::arc_with_non_send_sync)]
 
 #[rustfmt::skip]
+#[path = "../../linux/drivers/block/blksnap/change_map.rs"]
+mod change_map;
+#[rustfmt::skip]
 #[path = "../../linux/drivers/block/blksnap/chunk_map.rs"]
 mod chunk_map;
 #[rustfmt::skip]
 #[path = "../../linux/drivers/block/blksnap/ranges.rs"]
 mod ranges;
+// The model checker gets one with less in it.
+#[cfg(not(feature = "loom"))]
 #[rustfmt::skip]
 #[path = "../../linux/drivers/block/blksnap/space.rs"]
 mod space;
+#[cfg(feature = "loom")]
+#[rustfmt::skip]
+mod space {
+    include!(concat!(env!("OUT_DIR"), "/space.rs"));
+}
+#[rustfmt::skip]
+#[path = "../../linux/drivers/block/blksnap/wire.rs"]
+mod wire;
 
 // Those that are more than pure logic are made fit by build.rs.
 #[rustfmt::skip]
@@ -36,5 +49,8 @@ mod image {
 }
 mod storage;
 
+pub mod fuzz;
 #[cfg(test)]
 mod tests;
+#[cfg(not(feature = "loom"))]
+mod world;

@@ -1,46 +1,148 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stands in for the driver's storage, whose extents come from a test instead of a filesystem.
+//! Stands in for the driver's storage, whose extents come from a test instead of files.
 
-use crate::{
-    ranges::Ranges,
-    space::{Piece, Space},
+use crate::space::{Piece, Space};
+use core::ops::Range;
+use kernel::{
+    block::bdev::BlockDevice,
+    fs::MemoryFile,
+    prelude::*,
+    sim,
+    sync::{
+        aref::ARef,
+        atomic::{ordering::Relaxed, Atomic},
+        Arc,
+    },
 };
-use kernel::{block::bdev::BlockDevice, prelude::*};
+use std::{cell::RefCell, collections::VecDeque};
+
+/// What a piece of the space is on.
+pub(crate) enum Target {
+    Disk(ARef<BlockDevice>),
+    Memory(MemoryFile),
+}
+
+impl Target {
+    fn disk(&self) -> Option<&BlockDevice> {
+        match self {
+            Target::Disk(bdev) => Some(bdev),
+            Target::Memory(_) => None,
+        }
+    }
+}
+
+/// What the driver has told its storage.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) corrupted: Vec<((u32, u32), Error)>,
+    pub(crate) full: Vec<u64>,
+    closed: bool,
+}
 
 pub(crate) struct Storage {
     space: Space,
-    devs: Vec<BlockDevice>,
+    targets: Vec<Target>,
+    /// By what it grows, portion by portion.
+    portions: RefCell<VecDeque<Vec<Piece>>>,
+    /// How much may be used until it grows.
+    mark: Atomic<u64>,
+    told: RefCell<Told>,
 }
 
 impl Storage {
-    pub(crate) fn new(devs: Vec<BlockDevice>, extents: &[Piece], limit: u64) -> Self {
-        let mut space = Space::new(limit);
-        for &extent in extents {
-            space.push(extent).expect("there is memory");
+    /// With `extents` at first, and then one of `portions` whenever half of what was free is used.
+    pub(crate) fn new(
+        targets: Vec<Target>,
+        extents: &[Piece],
+        portions: impl IntoIterator<Item = Vec<Piece>>,
+        limit: u64,
+    ) -> Result<Arc<Self>> {
+        let storage = Storage {
+            space: Space::new(limit)?,
+            targets,
+            portions: RefCell::new(portions.into_iter().collect()),
+            mark: Atomic::new(u64::MAX),
+            told: RefCell::default(),
+        };
+        storage.space.append(extents.iter().copied())?;
+        storage.mark.store(storage.next_mark(), Relaxed);
+        Ok(Arc::new(storage))
+    }
+
+    fn next_mark(&self) -> u64 {
+        match self.portions.borrow().is_empty() {
+            true => u64::MAX,
+            false => self.space.used() + self.space.free() / 2,
         }
-        Storage { space, devs }
     }
 
     pub(crate) fn space(&self) -> &Space {
         &self.space
     }
 
-    pub(crate) fn bdev(&self, piece: &Piece) -> &BlockDevice {
-        &self.devs[piece.dev]
+    pub(crate) fn target(&self, piece: &Piece) -> &Target {
+        &self.targets[piece.dev]
     }
 
     pub(crate) fn logical_block_size(&self) -> u32 {
-        let sizes = self.devs.iter().map(BlockDevice::logical_block_size);
+        let disks = self.targets.iter().filter_map(Target::disk);
+        let sizes = disks.map(BlockDevice::logical_block_size);
         sizes.max().unwrap_or(0)
     }
 
-    pub(crate) fn within(&self, bdev: &BlockDevice) -> Result<Ranges> {
-        let mut ranges = KVVec::new();
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.targets.iter().any(|target| target.disk().is_none())
+    }
+
+    /// Called with a spinning lock held, so that growth is left to a step of its own.
+    pub(crate) fn was_used(self: &Arc<Self>) {
+        if self.space.used() >= self.mark.load(Relaxed) {
+            self.mark.store(u64::MAX, Relaxed);
+            let storage = self.clone();
+            sim::step(move || storage.grow());
+        }
+    }
+
+    fn grow(self: &Arc<Self>) {
+        if self.told.borrow().closed {
+            return;
+        }
+        let portion = self.portions.borrow_mut().pop_front();
+        let result = self.space.append(portion.unwrap_or_default().into_iter());
+        result.expect("there are segments and memory");
+        self.mark.store(self.next_mark(), Relaxed);
+        // What was used before the mark was there was not noticed.
+        self.was_used();
+    }
+
+    /// Whether it would grow if somebody told it what is used.
+    pub(crate) fn waits_in_vain(&self) -> bool {
+        !self.told.borrow().closed && self.space.used() >= self.mark.load(Relaxed)
+    }
+
+    pub(crate) fn close(&self) {
+        self.told.borrow_mut().closed = true;
+    }
+
+    pub(crate) fn corrupted(&self, dev: (u32, u32), error: Error) {
+        self.told.borrow_mut().corrupted.push((dev, error));
+    }
+
+    pub(crate) fn is_full(&self, requested: u64) {
+        self.told.borrow_mut().full.push(requested);
+    }
+
+    pub(crate) fn told<R>(&self, f: impl FnOnce(&Told) -> R) -> R {
+        f(&self.told.borrow())
+    }
+
+    /// Adds the sectors of `bdev` that lie under the storage to `ranges`.
+    pub(crate) fn within(&self, bdev: &BlockDevice, ranges: &mut KVVec<Range<u64>>) -> Result {
         for piece in self.space.all() {
-            let dev = self.bdev(&piece);
-            if dev.same_disk(bdev) {
-                let start = dev.start_sector() + piece.sector;
+            let target = self.target(&piece).disk();
+            if let Some(disk) = target.filter(|disk| disk.same_disk(bdev)) {
+                let start = disk.start_sector() + piece.sector;
                 let here = bdev.start_sector();
                 let end = (start + piece.sectors).min(here + bdev.sectors());
                 if start.max(here) < end {
@@ -48,6 +150,6 @@ impl Storage {
                 }
             }
         }
-        Ok(Ranges::new(ranges))
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::bench::cow::guest::GuestBench;
 use crate::bench::pin::GuestPin;
 use crate::build::Profile;
 use crate::demo::guest::GuestDemo;
@@ -105,6 +106,9 @@ pub enum Verb {
     /// (internal) the part of `bench pin` that runs in a guest
     #[command(hide = true)]
     GuestBenchPin(GuestPin),
+    /// (internal) the part of the measurements that runs in a guest
+    #[command(hide = true)]
+    GuestBench(GuestBench),
 }
 
 /// A guest that is asked for by hand.
@@ -211,6 +215,11 @@ pub struct DemoArgs {
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub enum BenchVerb {
+    /// Compare copy-on-write with the bare device and with dm-snapshot
+    #[command(after_help = "Examples:\n  cargo klab bench cow\n  \
+        cargo klab bench cow --quick\n  \
+        cargo klab bench cow --filter \"ramdisk/4k random first writes\"")]
+    Cow(CowArgs),
     /// Compare what swapon costs for each extent with the unpatched kernel
     #[command(after_help = "Examples:\n  cargo klab bench pin\n  \
         cargo klab bench pin --fs xfs --extents 1000 --extents 1000000")]
@@ -239,6 +248,27 @@ pub struct PinArgs {
         value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
     /// Where tables and logs go
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CowArgs {
+    #[command(flatten)]
+    pub source: Source,
+    /// Use this User Mode Linux kernel instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    pub kernel: Option<PathBuf>,
+    /// Two repeats of everything: a look, not a measurement
+    #[arg(long)]
+    pub quick: bool,
+    /// Only cases with this in their name, `MEDIUM/PATTERN/DEPTH/JOBS`, or `memory` or `take`
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Where findings, plots and logs go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
     /// For machines

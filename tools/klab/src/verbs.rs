@@ -9,12 +9,13 @@ use anyhow::{Context, Result};
 use clap::CommandFactory;
 use serde_json::json;
 
+use crate::bench::cow::host as cow;
 use crate::bench::pin;
 use crate::build::{self, Plan};
 use crate::cache::{Cache, make};
 use crate::cli::{
-    BenchVerb, BuildArgs, CleanArgs, Cli, DemoArgs, Filesystem, Group, GuestArgs, PinArgs, RunArgs,
-    SeriesVerb, Source, TestArgs, TreeArgs, Verb,
+    BenchVerb, BuildArgs, CleanArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, PinArgs,
+    RunArgs, SeriesVerb, Source, TestArgs, TreeArgs, Verb,
 };
 use crate::demo::host as demo;
 use crate::demo::report::Report;
@@ -41,6 +42,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::GuestInit { job } => crate::guest::init::main(&job),
         Verb::GuestDemo(args) => return crate::demo::guest::main(&args),
         Verb::GuestBenchPin(args) => return pin::main(&args),
+        Verb::GuestBench(args) => return crate::bench::cow::guest::main(&args),
         _ => {}
     }
     let level = if cli.verbose {
@@ -68,6 +70,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Demo(args) => demonstrate(args, &ui),
         Verb::Test(args) => test(args, &ui),
         Verb::Bench(BenchVerb::Pin(args)) => bench_pin(args, &ui),
+        Verb::Bench(BenchVerb::Cow(args)) => bench_cow(args, &ui),
         Verb::Series(verb) => work_on_series(verb, &ui),
         Verb::Clean(args) => clean(&args, &ui),
         Verb::Completions { shell } => {
@@ -79,7 +82,8 @@ pub fn start(cli: Cli) -> Result<i32> {
         | Verb::SandboxInside(_)
         | Verb::GuestInit { .. }
         | Verb::GuestDemo(_)
-        | Verb::GuestBenchPin(_) => unreachable!("handled above"),
+        | Verb::GuestBenchPin(_)
+        | Verb::GuestBench(_) => unreachable!("handled above"),
     }
 }
 
@@ -509,6 +513,35 @@ fn filesystems(named: &[Filesystem]) -> Vec<Filesystem> {
         .into_iter()
         .filter(|fs| named.is_empty() || named.contains(fs))
         .collect()
+}
+
+fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    let plan = cow::Plan {
+        cache: &cache,
+        runner: &Uml,
+        ui,
+        kernel: kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?,
+        results: results_of("bench-cow", args.results.as_deref())?,
+        quick: args.quick,
+        filter: args.filter,
+        quiet: args.json,
+    };
+    let report = cow::run(&plan)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(0);
+    }
+    println!();
+    for line in cow::table(&report.measures) {
+        println!("{line}");
+    }
+    ui.say(format!(
+        "plots, {} and logs are in {}",
+        cow::REPORT,
+        report.results.display()
+    ));
+    Ok(0)
 }
 
 fn checkout(folder: &Path) -> Result<std::path::PathBuf> {

@@ -162,6 +162,15 @@ impl<T> KVec<T> {
     }
 }
 
+impl<T: Clone + Default> KVec<T> {
+    /// With `len` items that are zero.
+    pub fn zeroed(len: usize, flags: Flags) -> Result<Self, AllocError> {
+        let mut vec = Self::with_capacity(len, flags)?;
+        vec.items.resize(len, T::default());
+        Ok(vec)
+    }
+}
+
 impl<T> Deref for KVec<T> {
     type Target = [T];
 

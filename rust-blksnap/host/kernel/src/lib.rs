@@ -13,6 +13,7 @@
 pub mod alloc;
 pub mod block;
 pub mod error;
+pub mod fs;
 pub mod page;
 pub mod prelude;
 pub mod sim;
@@ -22,7 +23,7 @@ pub mod workqueue;
 /// Prints an error.
 #[macro_export]
 macro_rules! pr_err {
-    ($($arg:tt)*) => { eprint!($($arg)*) };
+    ($($arg:tt)*) => { $crate::sim::log(format_args!($($arg)*)) };
 }
 
 /// Prints what only a developer wants to know: nothing here.

@@ -16,6 +16,9 @@ const DEPTH: u32 = 3;
 /// One in so many places where a step may be interrupted, it is.
 const ODDS: u64 = 6;
 
+/// After so many places passed, something goes round in circles.
+const PATIENCE: u64 = 2_000_000;
+
 type Run = Box<dyn FnOnce()>;
 
 struct Step {
@@ -31,6 +34,8 @@ struct Machine {
     depth: u32,
     locks: u32,
     interrupt: bool,
+    passed: u64,
+    log: String,
     /// One in so many allocations that may not wait fails, none if zero.
     no_memory: u64,
     /// One in so many I/Os fails, none if zero.
@@ -70,6 +75,8 @@ pub fn boot(seed: u64, no_memory: u64, io_errors: u64) -> Boot {
         depth: 0,
         locks: 0,
         interrupt: false,
+        passed: 0,
+        log: String::new(),
         no_memory,
         io_errors,
     }));
@@ -80,7 +87,19 @@ impl Drop for Boot {
     fn drop(&mut self) {
         // Dropped outside the cell: steps own what uses the machine in its own drop.
         let machine = MACHINE.take();
-        drop(machine);
+        if let Some(machine) = machine.filter(|_| std::thread::panicking()) {
+            eprint!("{}", machine.log);
+        }
+    }
+}
+
+/// Keeps a line of the log, which is shown if a test fails.
+pub fn log(line: std::fmt::Arguments<'_>) {
+    use std::fmt::Write;
+
+    let kept = with(|m| m.log.write_fmt(line));
+    if kept.is_none() {
+        eprint!("{line}");
     }
 }
 
@@ -148,6 +167,10 @@ pub fn run_all() {
 
 /// A place where others may run.
 pub(crate) fn preempt() {
+    with(|m| {
+        m.passed += 1;
+        assert!(m.passed < PATIENCE, "goes on for ever");
+    });
     while with(|m| m.locks == 0 && m.depth > 0 && m.depth < DEPTH && m.one_in(ODDS)) == Some(true) {
         if !run_one() {
             break;

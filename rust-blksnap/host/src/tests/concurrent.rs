@@ -3,6 +3,7 @@
 //! What is done without a lock, in every order that the memory model allows.
 
 use crate::{
+    change_map::{ChangeMap, Limits},
     chunk_map::{ChunkMap, State},
     jobs::Ended,
     space::{Piece, Space},
@@ -91,13 +92,13 @@ fn a_state_brings_along_what_it_stands_for() {
 #[test]
 fn space_is_handed_out_once() {
     model(|| {
-        let mut space = Space::new(u64::MAX);
+        let space = Space::new(u64::MAX).unwrap();
         let piece = Piece {
             dev: 0,
             sector: 0,
             sectors: 24,
         };
-        space.push(piece).unwrap();
+        space.append([piece].into_iter()).unwrap();
         let space = Arc::new(space);
         let other = {
             let space = space.clone();
@@ -110,5 +111,91 @@ fn space_is_handed_out_once() {
         got.sort_unstable();
         assert_eq!(got, [(0, 2), (2, 1)]);
         assert_eq!(space.used(), 24);
+    });
+}
+
+/// Whoever sees that the space has grown, or is given a part of what it has grown by, sees where
+/// that lies.
+#[test]
+fn space_can_be_read_while_it_grows() {
+    let piece = |sector, sectors| Piece {
+        dev: 0,
+        sector,
+        sectors,
+    };
+    model(move || {
+        let space = Arc::new(Space::new(u64::MAX).unwrap());
+        space.append([piece(0, 8)].into_iter()).unwrap();
+        let writer = {
+            let space = space.clone();
+            thread::spawn(move || {
+                let pieces = [piece(100, 8), piece(200, 8)];
+                space.append(pieces.into_iter()).unwrap();
+            })
+        };
+        let sum = |range| space.pieces(range).map(|p: Piece| p.sectors).sum::<u64>();
+        let size = space.size();
+        assert!(size == 8 || size == 24, "{size}");
+        assert_eq!(sum(0..size), size);
+        assert_eq!(space.pieces(0..8).next(), Some(piece(0, 8)));
+        if let Some((pos, n)) = space.alloc(8, 3) {
+            let end = pos + u64::from(n);
+            assert_eq!(sum(pos * 8..end * 8), u64::from(n) * 8);
+        }
+        writer.join().unwrap();
+        assert_eq!((space.size(), sum(0..24)), (24, 24));
+        assert_eq!(space.pieces(8..24).nth(1), Some(piece(200, 8)));
+    });
+}
+
+/// The snapshot's devices use up the space that is added meanwhile, once.
+#[test]
+fn space_that_is_added_is_handed_out_once() {
+    let piece = |sector| Piece {
+        dev: 0,
+        sector,
+        sectors: 8,
+    };
+    model(move || {
+        let space = Arc::new(Space::new(u64::MAX).unwrap());
+        space.append([piece(0)].into_iter()).unwrap();
+        let other = {
+            let space = space.clone();
+            thread::spawn(move || space.alloc(8, 2))
+        };
+        space.append([piece(100)].into_iter()).unwrap();
+        let mut got = vec![space.alloc(8, 2), other.join().unwrap(), space.alloc(8, 2)];
+        got.retain(Option::is_some);
+        got.sort_unstable();
+        let both = [Some((0, 1)), Some((1, 1))];
+        assert!(got == both || got == [Some((0, 2))], "{got:?}");
+    });
+}
+
+/// Writes to neighbouring blocks do not take each other's marks away.
+#[test]
+fn marks_in_one_word_are_all_kept() {
+    let limits = Limits {
+        min_shift: 9,
+        max_shift: 9,
+        max_blocks: u64::MAX,
+    };
+    model(move || {
+        let map = Arc::new(ChangeMap::new(16, &limits).unwrap());
+        let threads = [(0..2, 1), (2..4, 2)].map(|(range, number)| {
+            let map = map.clone();
+            thread::spawn(move || map.mark(range, number))
+        });
+        map.mark(1..3, 3);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let mut bytes = [9; 4];
+        assert_eq!(map.read(0, &mut bytes), 4);
+        assert_eq!((bytes[0], bytes[3]), (1, 2));
+        assert!(
+            [1, 3].contains(&bytes[1]) && [2, 3].contains(&bytes[2]),
+            "{bytes:?}"
+        );
     });
 }

@@ -38,16 +38,20 @@ enum Step {
 
 proptest! {
     #[test]
-    fn permissions_are_bounded_and_come_back(steps in prop::collection::vec(
-        prop_oneof![
-            3 => (1..4usize << 20).prop_map(Step::Start),
-            1 => (1..4usize << 20).prop_map(Step::GiveBack),
-            2 => Just(Step::Finish),
-        ],
-        0..600,
-    )) {
-        let mut jobs = Jobs::new(pages()).unwrap();
+    fn permissions_are_bounded_and_come_back(
+        max in prop_oneof![Just(u32::MAX), 0..8u32],
+        steps in prop::collection::vec(
+            prop_oneof![
+                3 => (1..4usize << 20).prop_map(Step::Start),
+                1 => (1..4usize << 20).prop_map(Step::GiveBack),
+                2 => Just(Step::Finish),
+            ],
+            0..600,
+        ),
+    ) {
+        let mut jobs = Jobs::new(pages(), max).unwrap();
         let mut running = BTreeMap::new();
+        let mut copied = 0;
         for step in steps {
             let sum: usize = running.values().sum();
             match step {
@@ -69,12 +73,19 @@ proptest! {
                     if let Some((number, bytes)) = running.pop_first() {
                         let done = jobs.finish(number).unwrap();
                         prop_assert_eq!((done.first, done.bytes), (number.into(), bytes));
+                        copied += done.chunks;
                         prop_assert!(jobs.get(number).is_none());
                         prop_assert!(jobs.finish(number).is_none());
                     }
                 }
             }
+            prop_assert!(running.len() <= (max as usize).max(1));
             prop_assert_eq!(jobs.is_idle(), running.is_empty());
+            let counters = jobs.counters();
+            prop_assert_eq!(counters.jobs_in_flight, running.len() as u64);
+            prop_assert_eq!(counters.buffered_bytes, running.values().sum::<usize>() as u64);
+            prop_assert_eq!(counters.chunks_copied, copied);
+            prop_assert_eq!(counters.parked, 0);
             for &number in running.keys() {
                 prop_assert!(jobs.get(number).is_some());
             }
@@ -108,7 +119,7 @@ proptest! {
 
 #[test]
 fn there_are_no_more_jobs_than_slots() {
-    let mut jobs = Jobs::new(pages()).unwrap();
+    let mut jobs = Jobs::new(pages(), u32::MAX).unwrap();
     let all: BTreeSet<_> = (0..JOBS)
         .map(|_| jobs.permit(1, Context::Worker).unwrap().job)
         .collect();
@@ -118,7 +129,7 @@ fn there_are_no_more_jobs_than_slots() {
 
 #[test]
 fn the_reserve_is_lent_once() {
-    let mut jobs = Jobs::new(pages()).unwrap();
+    let mut jobs = Jobs::new(pages(), u32::MAX).unwrap();
     let reserve = jobs.take_reserve().unwrap();
     assert!(jobs.take_reserve().is_none());
     let permit = jobs.permit(4096, Context::Worker).unwrap();

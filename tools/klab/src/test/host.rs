@@ -1,5 +1,6 @@
 //! The workspace's own tests, run by cargo on this machine.
 
+use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -8,32 +9,56 @@ use anyhow::{Context, Result};
 
 use super::board::{Board, Case, Verdict};
 use super::suite::Lab;
+use crate::setup::bindgen;
 use crate::signals::Watched;
+
+/// Names the generator of bindings for the test that makes them anew.
+const BINDGEN: &str = "BINDGEN";
+
+/// What cargo is asked to test: everything, and then what only the model checker can.
+const RUNS: &[&[&str]] = &[
+    &["--workspace"],
+    &["--package", "blksnap-host", "--features", "loom"],
+];
 
 /// Runs them, with a line for each as it ends.
 pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
-    let log_path = lab.results.join("host.log");
     crate::cache::make(&lab.results)?;
-    let mut log = std::fs::File::create(&log_path)?;
+    let mut log = std::fs::File::create(lab.results.join("host.log"))?;
+    let generator = bindgen::find(lab.cache)?;
+    for &what in RUNS {
+        let mut command = Command::new("cargo");
+        command
+            .arg("test")
+            .args(what)
+            .args(["--release", "--no-fail-fast", "--color", "never"]);
+        if let Some(generator) = generator
+            .as_ref()
+            .filter(|_| env::var_os(BINDGEN).is_none())
+        {
+            command.env(BINDGEN, generator);
+        }
+        if let Some(filter) = &lab.filter {
+            command.arg("--").arg(filter);
+        }
+        run_cargo(lab, board, command, &mut log)?;
+    }
+    Ok(())
+}
+
+fn run_cargo(
+    lab: &Lab<'_>,
+    board: &Board,
+    mut command: Command,
+    log: &mut std::fs::File,
+) -> Result<()> {
     let (reader, writer) = std::io::pipe()?;
-    let mut command = Command::new("cargo");
     command
-        .args([
-            "test",
-            "--workspace",
-            "--release",
-            "--no-fail-fast",
-            "--color",
-            "never",
-        ])
         .current_dir(&lab.root)
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .process_group(0);
-    if let Some(filter) = &lab.filter {
-        command.arg("--").arg(filter);
-    }
     let mut child = command.spawn().context("cannot start cargo")?;
     drop(command);
     let watched = Watched::new(child.id(), false);
@@ -55,7 +80,7 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     if !status.success() && parser.failed == 0 {
         let reason = format!(
             "cargo test failed ({status}); see {}: {}",
-            log_path.display(),
+            lab.results.join("host.log").display(),
             parser.error.unwrap_or_default()
         );
         board.add(Case::new("host", "cargo test", Verdict::Fail, reason));

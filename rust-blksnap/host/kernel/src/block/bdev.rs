@@ -66,7 +66,7 @@ impl BlockDevice {
 
     /// Major and minor number.
     pub fn dev(&self) -> (u32, u32) {
-        (1, self.disk.minor)
+        (1 + self.start as u32, self.disk.minor)
     }
 
     /// Size in sectors.

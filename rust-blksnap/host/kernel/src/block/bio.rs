@@ -133,6 +133,11 @@ impl BioList {
         self.0.is_empty()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Adds one.
     pub fn push(&mut self, bio: Bio) {
         self.0.push_back(bio);
@@ -206,6 +211,16 @@ impl SharedBio {
         let pages = pages.0.borrow();
         self.data.borrow_mut()[range].copy_from_slice(&pages[from..from + len]);
     }
+
+    /// Copies the bytes from `at` on into `bytes`.
+    pub fn read(&self, at: usize, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.data.borrow()[at..at + bytes.len()]);
+    }
+
+    /// Copies `bytes` to the bytes from `at` on.
+    pub fn write(&self, at: usize, bytes: &[u8]) {
+        self.data.borrow_mut()[at..at + bytes.len()].copy_from_slice(bytes);
+    }
 }
 
 impl Drop for SharedBio {
@@ -238,6 +253,11 @@ impl Pages {
     /// Fills a part with zeroes.
     pub fn zero(&self, range: Range<usize>) {
         self.0.borrow_mut()[range].fill(0);
+    }
+
+    /// Copies the bytes from `at` on into `bytes`.
+    pub fn read(&self, at: usize, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.0.borrow()[at..at + bytes.len()]);
     }
 }
 

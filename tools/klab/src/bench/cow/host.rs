@@ -1,0 +1,256 @@
+//! The measurements as the host sees them: one guest, its lines, a table, files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::guest::{RAMDISK_BYTES, RAMDISKS};
+use super::measures::{self, Measure};
+use super::model::{Findings, Spread};
+use super::plot;
+use crate::cache::Cache;
+use crate::fail::{Failure, Kind};
+use crate::guest::session::{self, Observer, Spec};
+use crate::runner::machine::Runner;
+use crate::ui::Ui;
+
+/// Where the guest leaves what it found, and where the host leaves what it makes of it.
+pub const FINDINGS: &str = "findings.json";
+pub const REPORT: &str = "cow.json";
+
+pub struct Plan<'a> {
+    pub cache: &'a Cache,
+    pub runner: &'a dyn Runner,
+    pub ui: &'a Ui,
+    pub kernel: PathBuf,
+    pub results: PathBuf,
+    pub quick: bool,
+    pub filter: Option<String>,
+    /// No lines while it runs.
+    pub quiet: bool,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line {
+    pub medium: &'static str,
+    pub pattern: String,
+    pub depth: usize,
+    pub jobs: usize,
+    pub system: String,
+    pub repeats: usize,
+    pub ratio: Spread,
+}
+
+/// What is written for people and machines.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub lines: Vec<Line>,
+    pub measures: Vec<Measure>,
+    pub findings: Findings,
+    pub pictures: Vec<String>,
+    pub results: PathBuf,
+}
+
+/// Runs the guest and makes the report.
+pub fn run(plan: &Plan<'_>) -> Result<Report> {
+    crate::cache::make(&plan.results)?;
+    let results = plan.results.canonicalize()?;
+    let file = results.join(FINDINGS);
+    if file.exists() {
+        std::fs::remove_file(&file)?;
+    }
+    let klab = std::env::current_exe()?;
+    let text = |path: &PathBuf| {
+        path.to_str()
+            .map(str::to_owned)
+            .context("a path is not UTF-8")
+    };
+    let mut command = vec![
+        text(&klab)?,
+        "guest-bench".into(),
+        "--results".into(),
+        text(&results)?,
+    ];
+    if plan.quick {
+        command.push("--quick".into());
+    }
+    if let Some(filter) = &plan.filter {
+        command.extend(["--filter".into(), filter.clone()]);
+    }
+    let spec = Spec {
+        kernel: plan.kernel.clone(),
+        memory_mib: 5120,
+        disks: Vec::new(),
+        kernel_words: vec![
+            format!("brd.rd_nr={RAMDISKS}"),
+            format!("brd.rd_size={}", RAMDISK_BYTES >> 10),
+        ],
+        command,
+        environment: BTreeMap::new(),
+        folder: PathBuf::from("/"),
+        results,
+        interactive: false,
+        silence: Some(Duration::from_secs(300)),
+    };
+    let mut lines = Lines {
+        ui: plan.ui,
+        quiet: plan.quiet,
+        rest: Vec::new(),
+    };
+    let outcome = session::run(plan.cache, plan.runner, &spec, &mut lines)?;
+    let console = outcome.console.display().to_string();
+    outcome.into_status()?;
+    let findings: Findings = match std::fs::read(&file) {
+        Ok(text) => serde_json::from_slice(&text)?,
+        Err(_) => Findings::default(),
+    };
+    if !findings.finished {
+        return Err(Failure::new(
+            Kind::Guest,
+            "the guest did not come to the end of its measurements",
+        )
+        .hint(format!(
+            "its last line says why; its kernel's are in {console}"
+        ))
+        .into());
+    }
+    let report = Report {
+        lines: lines_of(&findings),
+        measures: measures::of(&findings),
+        pictures: plot::draw(&findings, &spec.results)?,
+        results: spec.results.clone(),
+        findings,
+    };
+    let text = serde_json::to_vec_pretty(&report)?;
+    crate::cache::write_if_changed(&spec.results.join(REPORT), &text)?;
+    Ok(report)
+}
+
+fn lines_of(findings: &Findings) -> Vec<Line> {
+    findings
+        .series
+        .iter()
+        .filter_map(|series| {
+            Some(Line {
+                medium: series.case.medium.name(),
+                pattern: series.case.pattern.clone(),
+                depth: series.case.depth,
+                jobs: series.case.jobs,
+                system: series.system.clone(),
+                repeats: series.ratios.len(),
+                ratio: Spread::of(&series.ratios)?,
+            })
+        })
+        .collect()
+}
+
+/// Passes the guest's lines on.
+struct Lines<'a> {
+    ui: &'a Ui,
+    quiet: bool,
+    rest: Vec<u8>,
+}
+
+impl Observer for Lines<'_> {
+    fn output(&mut self, bytes: &[u8]) -> Result<()> {
+        self.rest.extend_from_slice(bytes);
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            if !self.quiet {
+                self.ui.result(String::from_utf8_lossy(&line).trim_end());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The closing table.
+pub fn table(measures: &[Measure]) -> Vec<String> {
+    let width = measures.iter().map(|m| m.name.len()).max().unwrap_or(0);
+    let mut lines = vec![format!(
+        "{:width$} {:>8} {:>10}",
+        "measure", "found", "to reach"
+    )];
+    for measure in measures {
+        let sign = if measure.at_most { "<=" } else { ">=" };
+        let word = if measure.reached() {
+            ""
+        } else {
+            "  not reached"
+        };
+        lines.push(format!(
+            "{:width$} {:>8.2} {sign:>5} {:>4.2}{word}",
+            measure.name, measure.value, measure.goal
+        ));
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::job::Ending;
+    use crate::runner::mock::Mock;
+
+    fn report(findings: &'static str) -> Result<Report> {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("cache"));
+        let ui = Ui::new();
+        let mock = Mock::new(move |machine, _, _| {
+            assert!(
+                machine
+                    .kernel_words
+                    .iter()
+                    .any(|word| word.starts_with("brd.rd_size="))
+            );
+            std::fs::write(machine.results.join(FINDINGS), findings).unwrap();
+            Ending {
+                status: 0,
+                problem: None,
+            }
+            .write(&machine.results)
+            .unwrap();
+        });
+        let plan = Plan {
+            cache: &cache,
+            runner: &mock,
+            ui: &ui,
+            kernel: "/k".into(),
+            results: folder.path().join("results"),
+            quick: true,
+            filter: None,
+            quiet: true,
+        };
+        let report = run(&plan)?;
+        assert!(plan.results.join(REPORT).is_file() && plan.results.join("ramdisk.svg").is_file());
+        Ok(report)
+    }
+
+    #[test]
+    fn findings_become_a_report() {
+        let report = report(
+            r#"{"series":[{"case":{"medium":"ramdisk","pattern":"4k random rewrites","depth":1,
+            "jobs":1},"system":"blksnap","ratios":[0.9,0.94,0.99]}],"counts":[],"memory":[],
+            "take":null,"finished":true,"seconds":1.0}"#,
+        )
+        .unwrap();
+        assert_eq!(report.lines[0].ratio.median, 0.94);
+        let table = table(&report.measures);
+        assert!(
+            table[1].contains("0.94") && table[1].ends_with("not reached"),
+            "{table:?}"
+        );
+    }
+
+    #[test]
+    fn half_a_measurement_is_a_failure() {
+        let told = report(
+            r#"{"series":[],"counts":[],"memory":[],"take":null,"finished":false,"seconds":1.0}"#,
+        );
+        assert_eq!(crate::fail::status_of(&told.unwrap_err()), 114);
+    }
+}
