@@ -44,10 +44,18 @@ pub mod flags {
     pub const __GFP_NOWARN: Flags = Flags(16);
     /// With zeroes in it.
     pub const __GFP_ZERO: Flags = Flags(32);
+    /// Waits for memory, but not for ever.
+    pub const __GFP_RETRY_MAYFAIL: Flags = Flags(64);
 }
 
 thread_local! {
     static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+    static IN_VECTORS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Items that this thread's vectors have room for.
+pub fn in_vectors() -> usize {
+    IN_VECTORS.get()
 }
 
 /// Lets this thread allocate `count` times more and then never again, until told otherwise.
@@ -59,6 +67,11 @@ pub fn fail_after(count: Option<usize>) {
 pub fn may_allocate(flags: Flags) -> Result<(), AllocError> {
     if flags.0 & flags::GFP_NOWAIT.or(flags::GFP_ATOMIC).0 == 0 {
         sim::might_sleep("allocation");
+        // Still short after a while.
+        let may_fail = flags.0 & flags::__GFP_RETRY_MAYFAIL.0 != 0;
+        if may_fail && sim::memory_is_short() && sim::memory_is_short() {
+            return Err(AllocError);
+        }
     } else if sim::memory_is_short() {
         return Err(AllocError);
     }
@@ -93,6 +106,12 @@ impl<T> Default for KVec<T> {
     }
 }
 
+impl<T> Drop for KVec<T> {
+    fn drop(&mut self) {
+        IN_VECTORS.set(IN_VECTORS.get().wrapping_sub(self.room));
+    }
+}
+
 impl<T> KVec<T> {
     /// Without memory.
     pub const fn new() -> Self {
@@ -115,7 +134,9 @@ impl<T> KVec<T> {
         if need > self.room {
             may_allocate(flags)?;
             self.items.reserve(additional);
-            self.room = need.max(self.room * 2);
+            let room = need.max(self.room * 2);
+            IN_VECTORS.set(IN_VECTORS.get() + room - self.room);
+            self.room = room;
         }
         Ok(())
     }
@@ -198,8 +219,8 @@ impl<T> IntoIterator for KVec<T> {
     type Item = T;
     type IntoIter = std::vec::IntoIter<T>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.items.into_iter()
+    fn into_iter(mut self) -> Self::IntoIter {
+        std::mem::take(&mut self.items).into_iter()
     }
 }
 
