@@ -164,7 +164,8 @@ struct blksnap_version {
 /**
  * struct blksnap_snapshot_create - Request for a new snapshot
  *
- * @limit: sectors that the difference storage may grow to
+ * @limit: sectors that the difference storage may grow to; what it has from the
+ *	start is used even if it is more
  * @path: user pointer to the NUL-terminated path of the difference storage, a
  *	file or a block device
  * @id: out: identity of the new snapshot
