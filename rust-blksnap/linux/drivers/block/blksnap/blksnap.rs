@@ -13,8 +13,8 @@
 //!   change_map   image                                  (what was there before)
 //! ```
 //!
-//! [`change_map`], [`chunk_map`], [`ranges`], [`space`] and [`wire`] know nothing of the rest of the
-//! kernel.
+//! [`change_map`], [`chunk_map`], [`ranges`], [`space`] and [`wire`] know nothing of the rest of
+//! the kernel.
 
 mod change_map;
 mod chunk_map;
@@ -72,7 +72,7 @@ module! {
         },
         chunk_maximum_count_shift: u32 {
             default: 26,
-            description: "Chunks are made larger for devices that would have more, as a power of two",
+            description: "Chunks are made larger for devices with more, as a power of two",
             mode: 0o644,
         },
         chunk_maximum_shift: u32 {

@@ -106,8 +106,8 @@ impl ChangeMap {
         }
     }
 
-    /// Makes this map the same as `other`, which is of a device of the same size. Neither may change
-    /// meanwhile.
+    /// Makes this map the same as `other`, which is of a device of the same size. Neither may
+    /// change meanwhile.
     pub(crate) fn copy_from(&self, other: &Self) {
         for (to, from) in self.words.iter().zip(other.words.iter()) {
             to.store(from.load(Relaxed), Relaxed);

@@ -308,7 +308,8 @@ impl ChunkMap {
         })
     }
 
-    /// How many chunks before `chunk` in a row have left the original, or are about to, up to `max`.
+    /// How many chunks before `chunk` in a row have left the original, or are about to, at most
+    /// `max`.
     pub(crate) fn copied_before(&self, chunk: u64, max: u64) -> u64 {
         let max = max.min(chunk);
         let mut n = 0;

@@ -750,6 +750,8 @@ impl Cow {
         while let Some((&(place, leader), more)) = rest.split_first() {
             if self.error().is_err() {
                 self.finish(leader, false);
+                // No I/O will end, which others may have counted on.
+                self.clone().kick_copy();
                 rest = more;
                 continue;
             }

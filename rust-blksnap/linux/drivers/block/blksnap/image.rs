@@ -371,7 +371,8 @@ impl Cow {
     }
 }
 
-/// Reads or writes a part of a bio, in sectors from its start, in a file in memory from `sector` on.
+/// Reads or writes a part of a bio, in sectors from its start, in a file in memory from `sector`
+/// on.
 fn io_in_memory(file: &MemoryFile, sector: u64, bio: &SharedBio, part: Range<u64>) -> Result {
     let mut page = KVec::zeroed(PAGE_SIZE, GFP_NOIO)?;
     let range = (part.start << SECTOR_SHIFT) as usize..(part.end << SECTOR_SHIFT) as usize;

@@ -213,8 +213,8 @@ impl Storage {
         Ok(())
     }
 
-    /// Makes use of what was found, which is all or nothing. Returns how many sectors that is. If it
-    /// lies where a snapshot is held, which will end, what was found is left.
+    /// Makes use of what was found, which is all or nothing. Returns how many sectors that is. If
+    /// it lies where a snapshot is held, which will end, what was found is left.
     ///
     /// Called with the files locked.
     fn publish(&self, found: &mut KVVec<Found>) -> Result<u64> {
