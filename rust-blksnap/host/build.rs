@@ -14,10 +14,16 @@ use std::path::Path;
 use std::{env, fs};
 
 const FROM: &str = "../linux/drivers/block/blksnap";
-const FILES: &[&str] = &["jobs.rs", "cow.rs", "image.rs", "space.rs"];
+const FILES: &[&str] = &["chunk_map.rs", "jobs.rs", "cow.rs", "image.rs", "space.rs"];
 
 /// Sizes that the model checker wants to be small.
-const SMALL: &[(&str, &str)] = &[("JOBS", "64"), ("SEGMENTS", "4")];
+const SMALL: &[(&str, &str)] = &[
+    ("JOBS: usize", "64"),
+    ("SEGMENTS: usize", "4"),
+    ("REGION: u64", "8"),
+    ("FEW: usize", "2"),
+    ("SHARDS: u64", "2"),
+];
 
 fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets it");
@@ -48,8 +54,8 @@ fn for_the_host(source: &str, loom: bool) -> String {
 
 fn for_the_model_checker(line: &str) -> String {
     for (name, value) in SMALL {
-        if let Some((before, _)) = line.split_once(&format!("const {name}: usize =")) {
-            return format!("{before}const {name}: usize = {value};");
+        if let Some((before, _)) = line.split_once(&format!("const {name} =")) {
+            return format!("{before}const {name} = {value};");
         }
     }
     line.replace(

@@ -48,6 +48,12 @@ pub mod flags {
 
 thread_local! {
     static LEFT: Cell<Option<usize>> = const { Cell::new(None) };
+    static IN_VECTORS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Items that this thread's vectors have room for.
+pub fn in_vectors() -> usize {
+    IN_VECTORS.get()
 }
 
 /// Lets this thread allocate `count` times more and then never again, until told otherwise.
@@ -93,6 +99,12 @@ impl<T> Default for KVec<T> {
     }
 }
 
+impl<T> Drop for KVec<T> {
+    fn drop(&mut self) {
+        IN_VECTORS.set(IN_VECTORS.get().wrapping_sub(self.room));
+    }
+}
+
 impl<T> KVec<T> {
     /// Without memory.
     pub const fn new() -> Self {
@@ -115,7 +127,9 @@ impl<T> KVec<T> {
         if need > self.room {
             may_allocate(flags)?;
             self.items.reserve(additional);
-            self.room = need.max(self.room * 2);
+            let room = need.max(self.room * 2);
+            IN_VECTORS.set(IN_VECTORS.get() + room - self.room);
+            self.room = room;
         }
         Ok(())
     }
@@ -198,8 +212,8 @@ impl<T> IntoIterator for KVec<T> {
     type Item = T;
     type IntoIter = std::vec::IntoIter<T>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.items.into_iter()
+    fn into_iter(mut self) -> Self::IntoIter {
+        std::mem::take(&mut self.items).into_iter()
     }
 }
 

@@ -18,6 +18,7 @@ pub mod page;
 pub mod prelude;
 pub mod sim;
 pub mod sync;
+pub mod time;
 pub mod workqueue;
 
 /// Prints an error.
@@ -93,6 +94,24 @@ macro_rules! new_condvar {
 macro_rules! new_work {
     ($name:literal) => {
         $crate::workqueue::Work::new()
+    };
+}
+
+/// Work to be done after a while.
+#[macro_export]
+macro_rules! new_delayed_work {
+    ($name:literal) => {
+        $crate::workqueue::DelayedWork::new()
+    };
+}
+
+/// Says where in a structure its delayed work items are.
+#[macro_export]
+macro_rules! impl_has_delayed_work {
+    ($(impl HasDelayedWork<Self, $id:ident> for $ty:ident { self.$field:ident })*) => {
+        $crate::impl_has_work! {
+            $(impl HasWork<Self, $id> for $ty { self.$field })*
+        }
     };
 }
 

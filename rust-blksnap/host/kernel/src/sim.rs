@@ -113,6 +113,18 @@ pub(crate) fn interrupt(run: impl FnOnce() + 'static) {
     add(Box::new(run), None, true);
 }
 
+/// Runs `f` now, as an interrupt does.
+pub(crate) fn as_interrupt(f: impl FnOnce()) {
+    let saved = with(|m| std::mem::replace(&mut m.interrupt, true));
+    f();
+    with(|m| m.interrupt = saved.unwrap_or(false));
+}
+
+/// Whether a device is done with an I/O before its submission returns.
+pub(crate) fn io_is_fast() -> bool {
+    with(|m| m.one_in(3)) == Some(true)
+}
+
 /// Adds a step that waits until `busy` is not set.
 pub(crate) fn exclusive(busy: Rc<Cell<bool>>, run: impl FnOnce() + 'static) {
     add(Box::new(run), Some(busy), false);

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::{Init, sim};
 use atomic::Atomic;
 use atomic::ordering::{Acquire, Relaxed, Release};
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::sync::OnceLock;
 
@@ -106,8 +106,23 @@ impl<T> SetOnce<T> {
     }
 }
 
-/// A lock of the simulated machine. Whoever holds it is not interrupted.
-pub struct Lock<T, const IRQ: bool>(RefCell<T>);
+#[cfg(feature = "loom")]
+use loom::sync::{Mutex as Inner, MutexGuard as Inside};
+#[cfg(not(feature = "loom"))]
+use std::cell::{RefCell as Inner, RefMut as Inside};
+
+#[cfg(not(feature = "loom"))]
+fn enter<T>(inner: &Inner<T>) -> Inside<'_, T> {
+    inner.borrow_mut()
+}
+
+#[cfg(feature = "loom")]
+fn enter<T>(inner: &Inner<T>) -> Inside<'_, T> {
+    inner.lock().expect("nobody panics with it held")
+}
+
+/// A lock of the simulated machine, or of the model checker. Whoever holds it is not interrupted.
+pub struct Lock<T, const IRQ: bool>(Inner<T>);
 
 /// Taken by tasks only.
 pub type SpinLock<T> = Lock<T, false>;
@@ -117,7 +132,7 @@ pub type SpinLockIrq<T> = Lock<T, true>;
 impl<T, const IRQ: bool> Lock<T, IRQ> {
     /// Not taken.
     pub fn new(value: T) -> Self {
-        Lock(RefCell::new(value))
+        Lock(Inner::new(value))
     }
 
     /// Takes the lock.
@@ -125,7 +140,7 @@ impl<T, const IRQ: bool> Lock<T, IRQ> {
         sim::lock(IRQ);
         Guard {
             lock: self,
-            value: Some(self.0.borrow_mut()),
+            value: Some(enter(&self.0)),
         }
     }
 }
@@ -136,7 +151,7 @@ pub type SpinLockGuard<'a, T> = Guard<'a, T, false>;
 /// A lock that is held.
 pub struct Guard<'a, T, const IRQ: bool> {
     lock: &'a Lock<T, IRQ>,
-    value: Option<RefMut<'a, T>>,
+    value: Option<Inside<'a, T>>,
 }
 
 impl<T, const IRQ: bool> Deref for Guard<'_, T, IRQ> {
@@ -191,6 +206,6 @@ impl CondVar {
             );
         }
         sim::lock(IRQ);
-        guard.value = Some(guard.lock.0.borrow_mut());
+        guard.value = Some(enter(&guard.lock.0));
     }
 }

@@ -4,6 +4,7 @@
 
 use crate::sim;
 use crate::sync::Arc;
+use crate::time::Jiffies;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -31,6 +32,9 @@ impl<T: ?Sized, const ID: u64> Work<T, ID> {
         }
     }
 }
+
+/// A work item that is done after a while.
+pub type DelayedWork<T, const ID: u64> = Work<T, ID>;
 
 /// Has a work item.
 pub trait HasWork<const ID: u64> {
@@ -80,6 +84,15 @@ pub struct OwnedQueue(());
 impl OwnedQueue {
     /// Queues work; gives it back if it is queued already.
     pub fn enqueue<W: Enqueue<ID>, const ID: u64>(&self, work: W) -> Result<(), W> {
+        work.enqueue()
+    }
+
+    /// The same after a while, which may be any: steps come in any order.
+    pub fn enqueue_delayed<W: Enqueue<ID>, const ID: u64>(
+        &self,
+        work: W,
+        _: Jiffies,
+    ) -> Result<(), W> {
         work.enqueue()
     }
 }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use crate::chunk_map::{ChunkMap, State};
-use kernel::{alloc::fail_after, prelude::*};
+use kernel::{
+    alloc::{fail_after, in_vectors},
+    prelude::*,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -10,22 +13,53 @@ fn state() -> impl Strategy<Value = State> {
         Just(State::Original),
         any::<u32>().prop_map(State::Copying),
         any::<u32>().prop_map(State::Storing),
-        (0..1u64 << 62).prop_map(State::Copied),
+        (0..1u64 << 53).prop_map(State::Copied),
     ]
 }
 
 fn set(map: &ChunkMap, chunk: u64, state: State) {
-    if let Some(leaf) = map.new_leaf(chunk, GFP_KERNEL).unwrap() {
-        map.install(chunk, leaf);
-    }
+    let mut room = map.room(chunk, 1, GFP_KERNEL).unwrap();
+    assert!(map.install(chunk, 1, &mut room));
     map.set(chunk, state);
+}
+
+/// What `around` must say.
+fn around(map: &ChunkMap, chunk: u64, block: u64, vicinity: u64) -> (u64, u64) {
+    let original = |chunk: u64| map.get(chunk) == State::Original;
+    let near = chunk / vicinity * vicinity;
+    let own = chunk / block * block..chunk / block * block + block;
+    if (near..near + vicinity).all(original) {
+        return (chunk, chunk);
+    }
+    let before = (own.start..chunk)
+        .rev()
+        .take_while(|c| original(*c))
+        .count() as u64;
+    let after = (chunk + 1..own.end).take_while(|c| original(*c)).count() as u64;
+    (chunk - before, (chunk + after).min(map.chunks() - 1))
 }
 
 proptest! {
     #[test]
+    fn what_is_around_is_on_the_original(
+        chunks in 1..1400u64,
+        copied in prop::collection::vec(0..1400u64, 0..900),
+        chunk in 0..1400u64,
+    ) {
+        let map = ChunkMap::new(chunks).unwrap();
+        let chunk = chunk % chunks;
+        for other in copied.into_iter().map(|other| other % chunks).filter(|c| *c != chunk) {
+            set(&map, other, State::Copied(other));
+        }
+        prop_assert_eq!(map.around(chunk, 4, 64), around(&map, chunk, 4, 64));
+        let before = (0..chunk).rev().take(64).take_while(|c| map.get(*c) != State::Original);
+        prop_assert_eq!(map.copied_before(chunk, 64), before.count() as u64);
+    }
+
+    #[test]
     fn a_map_remembers(
-        chunks in 1..3000u64,
-        changes in prop::collection::vec((0..3000u64, state()), 0..60),
+        chunks in 1..1400u64,
+        changes in prop::collection::vec((0..1400u64, state()), 0..1500),
     ) {
         let map = ChunkMap::new(chunks).unwrap();
         prop_assert_eq!(map.chunks(), chunks);
@@ -74,27 +108,87 @@ proptest! {
 fn nothing_is_changed_where_there_is_no_memory() {
     let map = ChunkMap::new(2000).unwrap();
     fail_after(Some(0));
-    assert!(map.new_leaf(700, GFP_NOWAIT).is_err());
+    assert!(map.room(700, 1, GFP_NOWAIT).is_err());
     fail_after(None);
     assert_eq!(map.get(700), State::Original);
+    map.set(700, State::Copied(1));
+    assert_eq!(map.get(700), State::Original);
     set(&map, 700, State::Copied(1));
+    set(&map, 702, State::Copied(2));
+    set(&map, 701, State::Copied(3));
     fail_after(Some(0));
     // Memory that is there is not asked for again.
-    assert!(matches!(map.new_leaf(701, GFP_NOWAIT), Ok(None)));
+    let mut room = map.room(705, 1, GFP_NOWAIT).unwrap();
+    assert!(map.install(705, 1, &mut room));
+    assert!(map.room(706, 2, GFP_NOWAIT).is_err());
     fail_after(None);
-    assert_eq!(map.get(700), State::Copied(1));
-    assert_eq!(map.get(701), State::Original);
+    map.set(705, State::Copied(4));
+    let states = [700, 701, 702, 705, 703].map(|chunk| map.get(chunk));
+    let copied = [1, 3, 2, 4].map(State::Copied);
+    assert_eq!(states[..4], copied);
+    assert_eq!(states[4], State::Original);
 }
 
 #[test]
-fn a_second_leaf_does_not_replace_the_first() {
-    let map = ChunkMap::new(100).unwrap();
-    let one = map.new_leaf(5, GFP_KERNEL).unwrap().unwrap();
-    let other = map.new_leaf(6, GFP_KERNEL).unwrap().unwrap();
-    map.install(5, one);
-    map.set(5, State::Copied(1));
-    map.install(6, other);
-    assert_eq!(map.get(5), State::Copied(1));
+fn runs_are_set_over_what_is_there_and_between() {
+    for near in [0, 300] {
+        let map = ChunkMap::new(1024).unwrap();
+        for chunk in (512..512 + near).chain([700, 703, 1000]) {
+            set(&map, chunk, State::Copied(9));
+        }
+        let mut room = map.room(698, 8, GFP_KERNEL).unwrap();
+        assert!(map.install(698, 8, &mut room));
+        map.set_run(698, 8, |i| State::Copied(100 + i));
+        for i in 0..8 {
+            assert_eq!(map.get(698 + i), State::Copied(100 + i));
+        }
+        let around = [697, 706, 1000].map(|chunk| map.get(chunk));
+        let left = if near > 185 {
+            State::Copied(9)
+        } else {
+            State::Original
+        };
+        let right = if near > 194 {
+            State::Copied(9)
+        } else {
+            State::Original
+        };
+        assert_eq!(around, [left, right, State::Copied(9)]);
+    }
+}
+
+#[test]
+fn room_that_others_have_taken_is_not_enough() {
+    let map = ChunkMap::new(1000).unwrap();
+    let mut mine = map.room(5, 2, GFP_KERNEL).unwrap();
+    for chunk in 10..14 {
+        set(&map, chunk, State::Copied(chunk));
+    }
+    assert!(!map.install(5, 2, &mut mine));
+    let mut mine = map.room(5, 2, GFP_KERNEL).unwrap();
+    let mut late = map.room(20, 1, GFP_KERNEL).unwrap();
+    assert!(map.install(5, 2, &mut mine));
+    map.set(5, State::Copying(1));
+    map.set(6, State::Copying(1));
+    // What is there is not replaced by something smaller.
+    assert!(map.install(20, 1, &mut late));
+    for chunk in 10..14 {
+        assert_eq!(map.get(chunk), State::Copied(chunk));
+    }
+    assert_eq!(map.get(6), State::Copying(1));
+}
+
+#[test]
+fn memory_is_bounded_by_what_was_copied() {
+    for step in [1, 3, 8, 64, 512] {
+        let map = ChunkMap::new(64 * 512).unwrap();
+        let empty = in_vectors();
+        for (n, chunk) in (0..64 * 512).step_by(step).enumerate() {
+            set(&map, chunk, State::Copied(1));
+            let words = in_vectors() - empty;
+            assert!(words <= 2 * (n + 1), "{words} words for {} chunks", n + 1);
+        }
+    }
 }
 
 #[test]

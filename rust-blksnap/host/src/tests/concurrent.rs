@@ -67,8 +67,8 @@ fn a_state_brings_along_what_it_stands_for() {
         let writer = {
             let (map, done) = (map.clone(), done.clone());
             thread::spawn(move || {
-                let leaf = map.new_leaf(3, GFP_NOWAIT).unwrap().unwrap();
-                map.install(3, leaf);
+                let mut room = map.room(3, 1, GFP_NOWAIT).unwrap();
+                assert!(map.install(3, 1, &mut room));
                 map.set(3, State::Copying(1));
                 done.store(1, Relaxed);
                 map.set(3, State::Storing(1));
@@ -85,6 +85,71 @@ fn a_state_brings_along_what_it_stands_for() {
         assert!(done.load(Relaxed) >= least);
         writer.join().unwrap();
         assert_eq!(map.get(3), State::Copied(9));
+    });
+}
+
+/// States are there, and bring along what they stand for, while their region gets words.
+#[test]
+fn a_list_becomes_words_unseen() {
+    model(|| {
+        let map = Arc::new(ChunkMap::new(16).unwrap());
+        for chunk in [1, 9, 5] {
+            let mut room = map.room(chunk, 1, GFP_NOWAIT).unwrap();
+            assert!(map.install(chunk, 1, &mut room));
+            map.set(chunk, State::Copied(chunk));
+        }
+        let done = Arc::new(Atomic::<u32>::new(0));
+        let writer = {
+            let (map, done) = (map.clone(), done.clone());
+            thread::spawn(move || {
+                done.store(1, Relaxed);
+                let mut room = map.room(3, 1, GFP_NOWAIT).unwrap();
+                assert!(map.install(3, 1, &mut room));
+                map.set(3, State::Copying(1));
+                done.store(2, Relaxed);
+                map.set(3, State::Storing(1));
+            })
+        };
+        let least = match map.get(3) {
+            State::Original => 0,
+            State::Copying(1) => 1,
+            State::Storing(1) => 2,
+            other => panic!("{other:?} was never there"),
+        };
+        assert!(done.load(Relaxed) >= least);
+        assert_eq!(map.get(5), State::Copied(5));
+        writer.join().unwrap();
+        let states = [1, 3, 5, 9].map(|chunk| map.get(chunk));
+        assert_eq!(states[1], State::Storing(1));
+        assert_eq!(
+            [states[0], states[2], states[3]],
+            [1, 5, 9].map(State::Copied)
+        );
+    });
+}
+
+/// The end of an I/O is told to its submitter or to the worker, never to both or to none.
+#[test]
+fn the_end_of_an_io_is_told_once() {
+    model(|| {
+        let ended = Arc::new(Ended::new().unwrap());
+        ended.watch(7);
+        let device = {
+            let ended = ended.clone();
+            thread::spawn(move || ended.record(7, Err(EIO)))
+        };
+        let seen = ended.look(7);
+        let told = device.join().unwrap();
+        assert_eq!(seen.is_some(), !told);
+        if let Some(result) = seen {
+            assert!(result.is_err());
+        }
+        let mut worker = 0;
+        ended.take(|job, count, result| {
+            assert!(job == 7 && count == 1 && result.is_err());
+            worker += 1;
+        });
+        assert_eq!(worker, u32::from(told));
     });
 }
 

@@ -19,6 +19,7 @@ fn job(permit: &Permit) -> Job {
         first: u64::from(permit.job),
         chunks: 1,
         place: 0,
+        others: KVec::new(),
         bytes: permit.bytes,
         pages: Arc::new(pages()),
         reserve: false,

@@ -269,6 +269,7 @@ pub trait IoOwner: Sized + 'static {
 
 enum Memory {
     Pages(Arc<Pages>, Range<usize>),
+    List(KVec<(Arc<Pages>, usize)>),
     Part(Arc<SharedBio>, Range<usize>),
 }
 
@@ -304,6 +305,38 @@ impl<T: IoOwner> IoPool<T> {
             op,
             sector,
             memory: Memory::Pages(pages.clone(), range),
+            data,
+            result: Ok(()),
+        })
+    }
+
+    /// An I/O with several pages in a row.
+    pub fn for_list(
+        self: &Arc<Self>,
+        bdev: &BlockDevice,
+        op: Op,
+        sector: u64,
+        list: KVec<(Arc<Pages>, usize)>,
+        data: T,
+        flags: Flags,
+    ) -> Result<Io<T>, T> {
+        assert!(op == Op::Write, "only written in this way");
+        let fits = list
+            .iter()
+            .all(|(pages, bytes)| *bytes <= pages.size() && bytes.is_multiple_of(PAGE_SIZE));
+        if !fits || may_allocate(flags).is_err() {
+            return Err(data);
+        }
+        let bytes: usize = list.iter().map(|(_, bytes)| bytes).sum();
+        assert!(
+            bytes > 0 && bytes <= 256 * PAGE_SIZE,
+            "not what a bio holds"
+        );
+        Ok(Io {
+            bdev: bdev.clone(),
+            op,
+            sector,
+            memory: Memory::List(list),
             data,
             result: Ok(()),
         })
@@ -355,7 +388,7 @@ impl<T: IoOwner> Io<T> {
     pub fn part_of(&self) -> Option<&Arc<SharedBio>> {
         match &self.memory {
             Memory::Part(bio, _) => Some(bio),
-            Memory::Pages(..) => None,
+            Memory::Pages(..) | Memory::List(_) => None,
         }
     }
 
@@ -366,6 +399,17 @@ impl<T: IoOwner> Io<T> {
         let (bytes, range) = match &self.memory {
             Memory::Pages(pages, range) => (&pages.0, range.clone()),
             Memory::Part(bio, range) => (&*bio.data, range.clone()),
+            Memory::List(list) => {
+                let mut sector = self.sector;
+                for (pages, bytes) in list {
+                    let sectors = (*bytes >> SECTOR_SHIFT) as u64;
+                    self.bdev.access(sector, sectors, |there| {
+                        there.copy_from_slice(&pages.0.borrow()[..*bytes]);
+                    });
+                    sector += sectors;
+                }
+                return Ok(());
+            }
         };
         let sectors = (range.len() >> SECTOR_SHIFT) as u64;
         self.bdev
@@ -380,6 +424,10 @@ impl<T: IoOwner> Io<T> {
     pub fn submit(mut self) {
         sim::might_sleep("submission");
         sim::preempt();
+        if sim::io_is_fast() {
+            self.result = self.perform();
+            return sim::as_interrupt(move || T::complete(EndedIo(self)));
+        }
         sim::step(move || {
             self.result = self.perform();
             sim::interrupt(move || T::complete(EndedIo(self)));

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use blksnap::storage;
 use blksnap::sys::Linux;
 use clap::Args;
 
@@ -23,15 +22,12 @@ const MIB: u64 = 1 << 20;
 
 /// Sizes of the original and of both storages, by medium.
 const RAMDISK: (u64, u64) = (1024 * MIB, 1152 * MIB);
-const FIXED_LATENCY: (u64, u64) = (512 * MIB, 704 * MIB);
+const FIXED_LATENCY: (u64, u64) = (512 * MIB, 576 * MIB);
 
 /// Bytes of all ramdisks; they have one size, and take only the memory that is written to.
 pub const RAMDISK_BYTES: u64 = 1152 * MIB;
 /// Ramdisks that the guest needs.
 pub const RAMDISKS: u32 = 3 + IDLE;
-
-/// What blksnap may use of its storage: as much as is overwritten at most.
-const STORAGE: u64 = 560 * MIB;
 
 /// First writes that are far from each other lie one in so much.
 const REGION: u64 = 256 * KIB;
@@ -232,23 +228,6 @@ fn ramdisk() -> Vec<Planned> {
     all
 }
 
-/// The storage of blksnap is a file of a filesystem of its own.
-const STORAGE_FOLDER: &str = "/mnt/storage";
-const STORAGE_FILE: &str = "/mnt/storage/file";
-
-fn make_storage(device: &Device) -> Result<()> {
-    let folder = Path::new(STORAGE_FOLDER);
-    make_filesystem(&device.path(), "xfs", None, folder)?;
-    storage::create(Path::new(STORAGE_FILE), STORAGE)?;
-    text_of(Command::new("sync").arg("-f").arg(folder))?;
-    Ok(())
-}
-
-fn leave_storage() -> Result<()> {
-    text_of(Command::new("umount").arg(STORAGE_FOLDER))?;
-    Ok(())
-}
-
 fn make_bed(medium: Medium) -> Result<Bed> {
     let ((bytes, more), make): (_, fn(u32, u64) -> Result<Device>) = match medium {
         Medium::Ramdisk => (RAMDISK, |number, _| Ok(Device::ramdisk(number))),
@@ -260,18 +239,15 @@ fn make_bed(medium: Medium) -> Result<Bed> {
     for (device, bytes) in [(&origin, bytes), (&storage, more), (&cow, more)] {
         device.fill(bytes)?;
     }
-    make_storage(&storage)?;
     Ok(Bed {
         origin,
         storage,
-        storage_path: STORAGE_FILE.into(),
         cow,
         bytes,
     })
 }
 
 fn leave_bed(medium: Medium) -> Result<()> {
-    leave_storage()?;
     if medium == Medium::FixedLatency {
         for number in 0..3 {
             Device::remove(number)?;
@@ -499,13 +475,13 @@ impl Bench {
         if !self.wants("take") {
             return Ok(());
         }
-        make_storage(&Device::ramdisk(1))?;
+        let storage = Device::ramdisk(1).path();
         let mut places = Vec::new();
         let mut devices = Vec::new();
         for number in 0..IDLE {
             let device = Device::ramdisk(3 + number).path();
             let place = PathBuf::from(format!("/mnt/idle{number}"));
-            make_filesystem(&device, "ext4", Some("64M"), &place)?;
+            make_filesystem(&device, &place)?;
             manager(&Linux::new()).attach(&device)?;
             places.push(place);
             devices.push(device);
@@ -519,7 +495,7 @@ impl Bench {
                 .push(milliseconds(freeze_and_thaw(&places)?));
             let kernel = Linux::new();
             let manager = manager(&kernel);
-            let id = manager.create(Path::new(STORAGE_FILE), 0)?;
+            let id = manager.create(&storage, 0)?;
             for device in &devices {
                 manager.add(device, id)?;
             }
@@ -540,7 +516,7 @@ impl Bench {
             manager(&Linux::new()).detach(device)?;
             text_of(Command::new("umount").arg(place))?;
         }
-        leave_storage()
+        Ok(())
     }
 }
 

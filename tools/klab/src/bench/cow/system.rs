@@ -42,9 +42,8 @@ impl System {
 #[derive(Clone, Debug)]
 pub struct Bed {
     pub origin: Device,
-    /// Where blksnap stores, and the path that names it to the driver.
+    /// Where blksnap stores.
     pub storage: Device,
-    pub storage_path: PathBuf,
     /// Where dm-snapshot stores.
     pub cow: Device,
     /// Bytes of the origin.
@@ -72,7 +71,7 @@ impl Engaged {
                 Kind::Filter
             }
             System::Blksnap => {
-                let id = snapshot(&bed.storage_path, std::slice::from_ref(&origin))?;
+                let id = snapshot(&bed.storage.path(), std::slice::from_ref(&origin))?;
                 let image = manager(&Linux::new()).image(&origin)?;
                 Kind::Snapshot { id, image }
             }
