@@ -29,6 +29,9 @@ pub const RAMDISK_BYTES: u64 = 1152 * MIB;
 /// Ramdisks that the guest needs.
 pub const RAMDISKS: u32 = 3 + IDLE;
 
+/// The smallest chunk.
+const CHUNK: u64 = 4 * KIB;
+
 /// First writes that are far from each other lie one in so much.
 const REGION: u64 = 256 * KIB;
 
@@ -173,7 +176,7 @@ fn ramdisk() -> Vec<Planned> {
     let mut all = Vec::new();
     for (depth, jobs) in [(1, 1), (32, 1), (32, 2)] {
         all.push(Planned {
-            systems: vec![System::Attached],
+            systems: vec![System::Bare, System::Attached],
             ..Planned::first_writes(
                 "4k random writes",
                 load(true, 4 * KIB, random, 256 * MIB, depth, jobs),
@@ -434,30 +437,34 @@ impl Bench {
         if !self.wants("memory") {
             return Ok(());
         }
-        let bed = make_bed(Medium::FixedLatency)?;
-        let chunks = 128 * KIB;
+        let writes = 128 * KIB;
         // The first time is for the allocators to get their caches.
         for (round, region) in [32 * KIB, 4 * KIB, 32 * KIB, 256 * KIB, 2 * MIB]
             .into_iter()
             .enumerate()
         {
-            // Keeps nothing, so that it can be as large as it takes.
+            let bytes = writes * region;
+            // They keep nothing, so that they can be as large as it takes.
+            let storage = Device::fixed_latency(1, 16 * writes * KIB, false)?;
             let bed = Bed {
-                origin: Device::fixed_latency(3, chunks * region, false)?,
-                bytes: chunks * region,
-                ..bed.clone()
+                origin: Device::fixed_latency(0, bytes, false)?,
+                cow: storage.clone(),
+                storage,
+                bytes,
             };
-            let load = load(true, 4 * KIB, Order::OnePer(region), bed.bytes, 32, 1);
+            let load = load(true, 4 * KIB, Order::OnePer(region), bytes, 32, 1);
             let engaged = Engaged::new(System::Blksnap, &bed)?;
             let told = used_by(&load, &engaged, &bed.storage);
             engaged.release()?;
-            Device::remove(3)?;
-            let bytes = told?;
+            Device::remove(0)?;
+            Device::remove(1)?;
+            let (bytes, stored) = told?;
             if round == 0 {
                 continue;
             }
+            let chunks = stored / CHUNK;
             println!(
-                "{:.1} bytes of memory for each of {chunks} chunks copied, one in {} KiB",
+                "{:.1} bytes of memory for each of {chunks} chunks copied, one written in {} KiB",
                 bytes as f64 / chunks as f64,
                 region / KIB
             );
@@ -467,7 +474,7 @@ impl Bench {
                 bytes,
             });
         }
-        leave_bed(Medium::FixedLatency)
+        Ok(())
     }
 
     /// Time to take idle devices, and to freeze and thaw them alone.
@@ -523,7 +530,7 @@ impl Bench {
 fn storage_of(system: System, bed: &Bed) -> &Device {
     match system {
         System::DmSnapshot { .. } => &bed.cow,
-        System::Attached | System::Blksnap => &bed.storage,
+        System::Bare | System::Attached | System::Blksnap => &bed.storage,
     }
 }
 
@@ -531,19 +538,24 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Memory that is in use once a load has been done and what it made the system store is stored.
-fn used_by(load: &Load, engaged: &Engaged, storage: &Device) -> Result<i64> {
+/// Memory that is in use once a load has been done and what it made the system store is stored,
+/// and how much that is, in bytes.
+fn used_by(load: &Load, engaged: &Engaged, storage: &Device) -> Result<(i64, u64)> {
     let free = free_memory()?;
-    let mut last = storage.traffic()?;
-    let goal = last.write_bytes + load.bytes();
+    let before = storage.traffic()?.write_bytes;
     load.run(engaged.origin(), 1)?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while last.write_bytes < goal {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut last = before;
+    loop {
+        // Nothing tells when all is stored, but that no more comes.
+        std::thread::sleep(Duration::from_millis(200));
+        let now = storage.traffic()?.write_bytes;
+        if now == last && now - before >= load.bytes() {
+            return Ok((free - free_memory()?, now - before));
+        }
         ensure!(Instant::now() < deadline, "the copies are not stored");
-        std::thread::sleep(Duration::from_millis(10));
-        last = storage.traffic()?;
+        last = now;
     }
-    Ok(free - free_memory()?)
 }
 
 /// Bytes that are free once all that can be dropped has been.
