@@ -6,148 +6,37 @@
  *   blksnap-ctl detach DEV
  *   blksnap-ctl version                    prints the four numbers
  *   blksnap-ctl create LIMIT_SECTORS FILE  prints the new snapshot's uuid
+ *   blksnap-ctl create-unnamed LIMIT_SECTORS DIR BYTES
+ *                                          ... with a file that has no name
+ *   blksnap-ctl append UUID FILE           more storage
  *   blksnap-ctl add DEV UUID
  *   blksnap-ctl take UUID
+ *   blksnap-ctl cycle DEV FILE COUNT       so many snapshots, one after the other,
+ *                                          with a write to the start in between
  *   blksnap-ctl destroy UUID
  *   blksnap-ctl info DEV                   prints "error NAME" and "image NAME"
  *   blksnap-ctl collect                    prints a uuid a line
  *   blksnap-ctl wait UUID MS               prints an event
+ *   blksnap-ctl wait-as-ever UUID MS       ... as clients that know of two kinds
  *   blksnap-ctl cbt DEV                    prints what is known of tracking
  *   blksnap-ctl map DEV                    prints the runs of the change map
- *   blksnap-ctl dirty DEV FIRST COUNT
+ *   blksnap-ctl dirty DEV FIRST COUNT      in sectors
  *
  * Before the command, "-u UID" lets everything the kernel does with files be
  * done as that user, without taking the right to call the ioctls.  A failure is
  * printed as "command: errno" and makes the exit status 1.
  */
-#include <fcntl.h>
+#define _GNU_SOURCE
 #include <inttypes.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/fsuid.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
-#include "blksnap-abi.h"
+#include "blksnap-raw.h"
 #include "errname.h"
 
 static const char *command;
-static uid_t as_user;
 
 static int failed(void)
 {
 	printf("%s: %s\n", command, errname(errno));
 	return 1;
-}
-
-static void put(void *buf, size_t offset, const void *value, size_t size)
-{
-	memcpy((char *)buf + offset, value, size);
-}
-
-static void put32(void *buf, size_t offset, uint32_t value)
-{
-	put(buf, offset, &value, sizeof(value));
-}
-
-static void put64(void *buf, size_t offset, uint64_t value)
-{
-	put(buf, offset, &value, sizeof(value));
-}
-
-static void put_ptr(void *buf, size_t offset, const void *ptr)
-{
-	put64(buf, offset, (uintptr_t)ptr);
-}
-
-static uint32_t get32(const void *buf, size_t offset)
-{
-	uint32_t value;
-
-	memcpy(&value, (const char *)buf + offset, sizeof(value));
-	return value;
-}
-
-static uint64_t get64(const void *buf, size_t offset)
-{
-	uint64_t value;
-
-	memcpy(&value, (const char *)buf + offset, sizeof(value));
-	return value;
-}
-
-static void print_uuid(const unsigned char *uuid)
-{
-	int i;
-
-	for (i = 0; i < UUID_SIZE; i++)
-		printf("%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ?
-		       "-" : "", uuid[i]);
-	putchar('\n');
-}
-
-static void parse_uuid(const char *text, void *out)
-{
-	unsigned char *uuid = out;
-	unsigned int byte;
-	int i;
-
-	for (i = 0; i < UUID_SIZE; i++) {
-		if (*text == '-')
-			text++;
-		if (sscanf(text, "%2x", &byte) != 1) {
-			fprintf(stderr, "blksnap-ctl: not a uuid\n");
-			exit(2);
-		}
-		uuid[i] = byte;
-		text += 2;
-	}
-}
-
-static int control_fd(void)
-{
-	return open("/dev/blksnap-control", O_RDWR | O_CLOEXEC);
-}
-
-static int snapshot_ioctl(unsigned int nr, void *arg)
-{
-	int fd = control_fd(), ret;
-
-	if (fd < 0)
-		return -1;
-	setfsuid(as_user);
-	ret = ioctl(fd, nr, arg);
-	setfsuid(0);
-	close(fd);
-	return ret;
-}
-
-/* Ioctls of the device: attach, detach, control. */
-static int filter_ioctl(const char *dev, unsigned int nr, char *arg)
-{
-	int fd = open(dev, O_RDONLY | O_CLOEXEC), ret;
-
-	if (fd < 0)
-		return -1;
-	strcpy(arg, "blksnap");
-	ret = ioctl(fd, nr, arg);
-	close(fd);
-	return ret;
-}
-
-static int filter_command(const char *dev, uint32_t cmd, void *opt,
-			  uint32_t size, uint32_t *answered)
-{
-	char arg[CONTROL_SIZE] = "";
-	int ret;
-
-	put32(arg, CONTROL_COMMAND, cmd);
-	put32(arg, CONTROL_OPTLEN, size);
-	put_ptr(arg, CONTROL_OPT, opt);
-	ret = filter_ioctl(dev, FILTER_CONTROL, arg);
-	if (answered)
-		*answered = get32(arg, CONTROL_OPTLEN);
-	return ret;
 }
 
 static int do_attach(char **args)
@@ -186,6 +75,27 @@ static int do_create(char **args)
 	return 0;
 }
 
+/* As clients do it that want the storage to go with them, whatever happens. */
+static int do_create_unnamed(char **args)
+{
+	int fd = open(args[1], O_TMPFILE | O_RDWR, 0600);
+	char path[64], *create[] = { args[0], path };
+
+	if (fd < 0 || fallocate(fd, 0, 0, strtoull(args[2], NULL, 0)))
+		return failed();
+	sprintf(path, "/proc/self/fd/%d", fd);
+	return do_create(create);
+}
+
+static int do_append(char **args)
+{
+	unsigned char arg[APPEND_SIZE] = "";
+
+	parse_uuid(args[0], arg + APPEND_UUID);
+	put_ptr(arg, APPEND_PATH, args[1]);
+	return snapshot_ioctl(SNAPSHOT_APPEND, arg) ? failed() : 0;
+}
+
 static int do_add(char **args)
 {
 	char arg[ADD_SIZE];
@@ -201,6 +111,28 @@ static int do_take(char **args)
 
 	parse_uuid(args[0], arg);
 	return snapshot_ioctl(SNAPSHOT_TAKE, arg) ? failed() : 0;
+}
+
+static int do_cycle(char **args)
+{
+	unsigned char create[CREATE_SIZE] = "", *uuid = create + CREATE_UUID;
+	int count = atoi(args[2]), dev = open(args[0], O_RDWR | O_SYNC);
+	char block[4096] = "";
+
+	if (dev < 0)
+		return failed();
+	put_ptr(create, CREATE_PATH, args[1]);
+	while (count--) {
+		if (pwrite(dev, block, sizeof(block), 0) != sizeof(block) ||
+		    snapshot_ioctl(SNAPSHOT_CREATE, create) ||
+		    filter_command(args[0], COMMAND_ADD, uuid, UUID_SIZE,
+				   NULL) ||
+		    snapshot_ioctl(SNAPSHOT_TAKE, uuid) ||
+		    snapshot_ioctl(SNAPSHOT_DESTROY, uuid))
+			return failed();
+	}
+	close(dev);
+	return 0;
 }
 
 static int do_destroy(char **args)
@@ -251,10 +183,11 @@ static int do_collect(char **args)
 	return 0;
 }
 
-static int do_wait(char **args)
+static int wait_knowing(uint32_t largest, char **args)
 {
 	static unsigned char arg[EVENT_SIZE];
 
+	put32(arg, EVENT_CODE, largest);
 	parse_uuid(args[0], arg + EVENT_UUID);
 	put32(arg, EVENT_TIMEOUT, strtoul(args[1], NULL, 0));
 	if (snapshot_ioctl(SNAPSHOT_WAIT_EVENT, arg))
@@ -269,10 +202,24 @@ static int do_wait(char **args)
 		printf("no space, %" PRIu64 " sectors asked for\n",
 		       get64(arg, EVENT_DATA));
 		break;
+	case EVENT_CODE_LOW_SPACE:
+		printf("low space, %" PRIu64 " of %" PRIu64 " sectors left\n",
+		       get64(arg, EVENT_DATA), get64(arg, EVENT_DATA + 8));
+		break;
 	default:
 		printf("event %u\n", get32(arg, EVENT_CODE));
 	}
 	return 0;
+}
+
+static int do_wait(char **args)
+{
+	return wait_knowing(EVENT_CODE_LOW_SPACE, args);
+}
+
+static int do_wait_as_ever(char **args)
+{
+	return wait_knowing(0, args);
 }
 
 static int do_cbt(char **args)
@@ -338,9 +285,11 @@ static const struct {
 } commands[] = {
 	{ "attach", 1, do_attach }, { "detach", 1, do_detach },
 	{ "version", 0, do_version }, { "create", 2, do_create },
-	{ "add", 2, do_add }, { "take", 1, do_take },
+	{ "create-unnamed", 3, do_create_unnamed },
+	{ "append", 2, do_append }, { "cycle", 3, do_cycle }, { "add", 2, do_add }, { "take", 1, do_take },
 	{ "destroy", 1, do_destroy }, { "info", 1, do_info },
 	{ "collect", 0, do_collect }, { "wait", 2, do_wait },
+	{ "wait-as-ever", 2, do_wait_as_ever },
 	{ "cbt", 1, do_cbt }, { "map", 1, do_map }, { "dirty", 3, do_dirty },
 };
 

@@ -3,19 +3,25 @@
  * Swap files without util-linux: its tools check the file themselves and word
  * their messages by version, here only the kernel answers.
  *
- *   swapctl mk FILE       write a swap header that covers the whole file
+ *   swapctl mk FILE       write a swap header that covers the whole file or device
  *   swapctl on FILE       swapon(2)
  *   swapctl off FILE      swapoff(2)
  *   swapctl use MIB       push MIB of patterned memory out to swap, see that
  *                         it went there, bring it back and compare
+ *   swapctl hold MIB FILE the same, but see that FILE, or device, has the pages
+ *                         where the kernel says they are, say "out", wait for a
+ *                         line on stdin and look again before they come back;
+ *                         a FILE of "-" is not looked at
  */
+#define _GNU_SOURCE
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <sys/swap.h>
+#include <time.h>
 #include <unistd.h>
 #include "errname.h"
 
@@ -34,13 +40,15 @@ static int result(const char *what, int ret)
 static int make_header(const char *path)
 {
 	long page = sysconf(_SC_PAGESIZE);
-	struct stat st;
 	uint32_t *info;
 	char *buf;
+	off_t size;
 	int fd;
 
 	fd = open(path, O_RDWR);
-	if (fd < 0 || fstat(fd, &st))
+	/* of a block device too */
+	size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	if (size < 0)
 		return result("mk", -1);
 	buf = calloc(1, page);
 	if (!buf)
@@ -48,7 +56,7 @@ static int make_header(const char *path)
 	/* the boot block is left alone, the header follows it */
 	info = (uint32_t *)(buf + 1024);
 	info[0] = 1;				/* version */
-	info[1] = st.st_size / page - 1;	/* last page */
+	info[1] = size / page - 1;	/* last page */
 	info[2] = 0;				/* bad pages */
 	memcpy(buf + page - 10, "SWAPSPACE2", 10);
 	if (pwrite(fd, buf, page, 0) != page || fsync(fd))
@@ -79,12 +87,56 @@ static uint64_t pattern(size_t i)
 	return (i + 1) * 0x9e3779b97f4a7c15ull;
 }
 
-static int use(size_t mib)
+static int matches(const uint64_t *buf, size_t len, size_t offset)
+{
+	size_t i;
+
+	for (i = 0; i < len / sizeof(*buf); i++)
+		if (buf[i] != pattern(offset / sizeof(*buf) + i))
+			return 0;
+	return 1;
+}
+
+/*
+ * How many pages are in swap, and the file does not have them.  What the memory
+ * shows proves nothing: the pages may be in the swap cache still.
+ */
+static long missing(uint64_t *mem, size_t len, int fd)
+{
+	size_t page = sysconf(_SC_PAGESIZE), i;
+	int map = open("/proc/self/pagemap", O_RDONLY);
+	long bad = 0;
+	void *buf;
+
+	if (map < 0 || posix_memalign(&buf, page, page))
+		exit(result("pagemap", -1));
+	for (i = 0; i < len / page; i++) {
+		uint64_t entry;
+		off_t at = ((uintptr_t)mem / page + i) * sizeof(entry);
+
+		if (pread(map, &entry, sizeof(entry), at) != sizeof(entry))
+			exit(result("pagemap", -1));
+		/* bit 62: in swap; bits 5 to 54: the page of the file */
+		if (!(entry >> 62 & 1))
+			continue;
+		at = (entry >> 5 & ((1ull << 50) - 1)) * page;
+		if (pread(fd, buf, page, at) != (ssize_t)page ||
+		    !matches(buf, page, i * page))
+			bad++;
+	}
+	free(buf);
+	close(map);
+	return bad;
+}
+
+static int use(size_t mib, const char *path)
 {
 	size_t len = mib << 20, words = len / sizeof(uint64_t);
-	uint64_t *mem;
 	size_t i, bad = 0;
 	long out;
+	char line[16];
+	uint64_t *mem;
+	int fd = -1;
 
 	mem = mmap(NULL, len, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -96,9 +148,25 @@ static int use(size_t mib)
 	if (madvise(mem, len, MADV_PAGEOUT))
 		return result("madvise", -1);
 	out = swapped();
+	if (path) {
+		bool look = strcmp(path, "-");
+		time_t end = time(NULL) + 10;
+
+		fd = look ? open(path, O_RDONLY | O_DIRECT) : -1;
+		if (look && fd < 0)
+			return result("open", -1);
+		/* they are on their way: nobody tells when they have arrived */
+		while (look && missing(mem, len, fd) && time(NULL) < end)
+			usleep(5000);
+		puts("out");
+		if (!fgets(line, sizeof(line), stdin))
+			return 1;
+		if (look && missing(mem, len, fd) && ++bad)
+			printf("pages of swap are not where they were written\n");
+	}
 	for (i = 0; i < words; i++)
 		bad += mem[i] != pattern(i);
-	if (bad)
+	if (bad && !path)
 		printf("%zu words of %zu came back wrong\n", bad, words);
 	/* a page that is locked or under writeback right now stays in */
 	if (out < (long)(len / 2)) {
@@ -118,7 +186,10 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "off"))
 		return result("swapoff", swapoff(argv[2]));
 	if (argc == 3 && !strcmp(argv[1], "use"))
-		return use(strtoul(argv[2], NULL, 0));
-	fprintf(stderr, "usage: %s mk|on|off FILE | use MIB\n", argv[0]);
+		return use(strtoul(argv[2], NULL, 0), NULL);
+	if (argc == 4 && !strcmp(argv[1], "hold"))
+		return use(strtoul(argv[2], NULL, 0), argv[3]);
+	fprintf(stderr, "usage: %s mk|on|off FILE | use MIB | hold MIB FILE\n",
+		argv[0]);
 	return 2;
 }

@@ -3,7 +3,7 @@
  * Try everything user space can do to change the contents or the block mapping
  * of a file, and print what came of each attempt as "operation: errno".
  *
- *   tamper [-er] FILE [OPERATION...]
+ *   tamper [-er] [-w PARTNER] FILE [OPERATION...]
  *   tamper -l
  *
  * Without OPERATION every operation of the general list is tried, in an order
@@ -12,7 +12,8 @@
  * (ETXTBSY, EBUSY, EPERM) and their number at the end.  -e first maps the file
  * shared and writable, says "mapped" and waits for a line on stdin: for the
  * operations that go through a mapping older than the pin.  FILE.other is
- * created as the partner for operations on two files and removed afterwards.
+ * created as the partner for operations on two files and removed afterwards;
+ * with -w it is PARTNER, which has to be there and stays.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -43,6 +44,7 @@ static const char *path;
 static char other[4096];
 static void *early;		/* shared writable mapping made by "mmap_early" */
 static char *buf;
+static bool lasting;		/* the partner is not ours to create */
 
 static int open_rw(const char *name)
 {
@@ -455,31 +457,59 @@ struct xfs_bulk_arg {
 	__s32 *ocount;
 };
 
+static int xfs_swapext_prepare(struct xfs_swapext_arg *sx, int fd)
+{
+	struct xfs_bulk_arg bulk = { 0 };
+	struct stat st;
+	uint64_t ino;
+
+	if (fstat(fd, &st))
+		return -1;
+	ino = st.st_ino;
+	bulk.ino = (__u64 *)&ino;
+	bulk.count = 1;
+	bulk.buffer = &sx->stat;
+	sx->fdtarget = fd;
+	sx->length = st.st_size;
+	return ioctl(fd, _IOWR('X', 102, struct xfs_bulk_arg), &bulk);
+}
+
 /* What xfs_fsr does once it has a contiguous copy of the file. */
 static int op_xfs_swapext(void)
 {
 	struct xfs_swapext_arg sx = { 0 };
-	struct xfs_bulk_arg bulk = { 0 };
 	int donor, err, i;
-	struct stat st;
-	uint64_t ino;
 	OPEN(fd);
 
-	fstat(fd, &st);
-	ino = st.st_ino;
-	bulk.ino = (__u64 *)&ino;
-	bulk.count = 1;
-	bulk.buffer = &sx.stat;
-	if (ioctl(fd, _IOWR('X', 102, struct xfs_bulk_arg), &bulk))
+	if (xfs_swapext_prepare(&sx, fd))
 		return done(fd, -1);
 	donor = open(other, O_RDWR | O_TRUNC | O_DIRECT | O_CLOEXEC);
-	for (i = 0; i < st.st_size / BLOCK; i++)
+	for (i = 0; i < sx.length / BLOCK; i++)
 		if (pwrite(donor, buf, BLOCK, (off_t)i * BLOCK) != BLOCK)
 			return -EIO;
-	ftruncate(donor, st.st_size);
-	sx.fdtarget = fd;
+	ftruncate(donor, sx.length);
 	sx.fdtmp = donor;
-	sx.length = st.st_size;
+	err = done(fd, ioctl(fd, _IOWR('X', 109, struct xfs_swapext_arg), &sx));
+	close(donor);
+	return err;
+}
+
+/* The same with a partner that is a copy already; says "ready" just before. */
+static int op_xfs_swapext_with(void)
+{
+	struct xfs_swapext_arg sx = { 0 };
+	char line[2];
+	int donor = open_rw(other), err;
+	OPEN(fd);
+
+	if (donor < 0)
+		return donor;
+	if (xfs_swapext_prepare(&sx, fd))
+		return done(fd, -1);
+	sx.fdtmp = donor;
+	puts("ready");
+	if (!fgets(line, sizeof(line), stdin))
+		return -EINTR;
 	err = done(fd, ioctl(fd, _IOWR('X', 109, struct xfs_swapext_arg), &sx));
 	close(donor);
 	return err;
@@ -590,7 +620,7 @@ static const struct operation {
 	GENERAL(falloc_unshare), GENERAL(falloc_punch),
 	GENERAL(falloc_insert), GENERAL(falloc_collapse),
 	SPECIAL(xfs_resvsp), SPECIAL(xfs_unresvsp), SPECIAL(xfs_zero_range),
-	SPECIAL(xfs_swapext), SPECIAL(xfs_exchange), SPECIAL(ext4_move),
+	SPECIAL(xfs_swapext), SPECIAL(xfs_swapext_with), SPECIAL(xfs_exchange), SPECIAL(ext4_move),
 	SPECIAL(ext4_swap_boot), SPECIAL(ext4_migrate),
 	SPECIAL(ext4_da_alloc), SPECIAL(ext4_journal_data),
 	SPECIAL(btrfs_defrag), SPECIAL(btrfs_compress), SPECIAL(truncate_up),
@@ -609,7 +639,7 @@ static void attempt(const struct operation *op)
 	int fd, err;
 
 	/* a store that waits for a frozen filesystem must be the first to */
-	if (op->run != op_mmap_early) {
+	if (op->run != op_mmap_early && !lasting) {
 		fd = make_other();
 		if (fd < 0) {
 			printf("%s: no partner file: %s\n", op->name,
@@ -629,7 +659,8 @@ static void attempt(const struct operation *op)
 		printf("%s: %s\n", op->name,
 		       err == -EFAULT && op->run != op_write ? "SIGBUS" :
 		       errname(err));
-	unlink(other);
+	if (!lasting)
+		unlink(other);
 }
 
 int main(int argc, char **argv)
@@ -639,7 +670,7 @@ int main(int argc, char **argv)
 	int opt, fd;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((opt = getopt(argc, argv, "elr")) != -1) {
+	while ((opt = getopt(argc, argv, "elrw:")) != -1) {
 		switch (opt) {
 		case 'e':
 			map_early = true;
@@ -651,6 +682,10 @@ int main(int argc, char **argv)
 		case 'r':
 			only_refusals = true;
 			break;
+		case 'w':
+			lasting = true;
+			snprintf(other, sizeof(other), "%s", optarg);
+			break;
 		default:
 			goto usage;
 		}
@@ -658,7 +693,8 @@ int main(int argc, char **argv)
 	if (optind >= argc)
 		goto usage;
 	path = argv[optind++];
-	snprintf(other, sizeof(other), "%s.other", path);
+	if (!lasting)
+		snprintf(other, sizeof(other), "%s.other", path);
 	if (posix_memalign((void **)&buf, 4096, BLOCK))
 		return 1;
 	memset(buf, 'T', BLOCK);
@@ -695,6 +731,6 @@ int main(int argc, char **argv)
 		printf("%d of %d refused\n", refusals, tried);
 	return 0;
 usage:
-	fprintf(stderr, "usage: %s [-er] FILE [OPERATION...] | -l\n", argv[0]);
+	fprintf(stderr, "usage: %s [-er] [-w PARTNER] FILE [OPERATION...] | -l\n", argv[0]);
 	return 2;
 }

@@ -12,25 +12,67 @@
  *	  mapping->invalidate_lock	while the page cache is drained
  *	  locks of ->pin_layout()
  *	    layout_pins_lock
+ *	    layout_extenders_lock
  */
 #include <linux/blkdev.h>
+#include <linux/cred.h>
 #include <linux/debugfs.h>
 #include <linux/export.h>
+#include <linux/fault-inject.h>
 #include <linux/file.h>
 #include <linux/filelock.h>
 #include <linux/fs.h>
+#include <linux/fsnotify.h>
 #include <linux/layout.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/folio_batch.h>
 #include <linux/ratelimit.h>
+#include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/writeback.h>
 #include <kunit/visibility.h>
 
 /* Every pin there is.  They are few, so finding one is a walk. */
 static LIST_HEAD(layout_pins);
 static DEFINE_MUTEX(layout_pins_lock);
+
+/* A task that is extending a file it has pinned. */
+struct layout_extender {
+	struct list_head	list;
+	const struct inode	*inode;
+	struct task_struct	*task;
+};
+
+static LIST_HEAD(layout_extenders);
+static DEFINE_SPINLOCK(layout_extenders_lock);
+
+/**
+ * layout_extending - is the running task extending a file it has pinned
+ * @inode: the file
+ *
+ * Return: whether vfs_extend_pinned_layout() is what changes the file.
+ */
+bool layout_extending(const struct inode *inode)
+{
+	const struct layout_extender *extender;
+	bool found = false;
+
+	/* Racy for others, but a task knows what it has added itself. */
+	if (list_empty(&layout_extenders))
+		return false;
+	spin_lock(&layout_extenders_lock);
+	list_for_each_entry(extender, &layout_extenders, list) {
+		if (extender->task == current && extender->inode == inode) {
+			found = true;
+			break;
+		}
+	}
+	spin_unlock(&layout_extenders_lock);
+	return found;
+}
+EXPORT_SYMBOL_GPL(layout_extending);
 
 /**
  * layout_refuse - say why a file cannot be pinned
@@ -71,6 +113,9 @@ static int layout_record(struct layout_context *ctx,
 {
 	size_t nr = ctx->nr_extents;
 
+	/* While a pin is extended, its list may be read. */
+	guard(mutex)(&layout_pins_lock);
+
 	/* Full at each power of two: the array doubles. */
 	if (!(nr & (nr - 1))) {
 		struct layout_extent *extents;
@@ -86,11 +131,16 @@ static int layout_record(struct layout_context *ctx,
 	return 0;
 }
 
-static void layout_forget(struct layout_context *ctx)
+/* Forget the extents from @start on, which is where one of them starts. */
+static void layout_forget(struct layout_context *ctx, loff_t start)
 {
+	guard(mutex)(&layout_pins_lock);
+	while (ctx->nr_extents && ctx->extents[ctx->nr_extents - 1].pos >= start)
+		ctx->nr_extents--;
+	if (ctx->nr_extents)
+		return;
 	kvfree(ctx->extents);
 	ctx->extents = NULL;
-	ctx->nr_extents = 0;
 }
 #else
 static inline int layout_record(struct layout_context *ctx,
@@ -99,10 +149,40 @@ static inline int layout_record(struct layout_context *ctx,
 	return 0;
 }
 
-static inline void layout_forget(struct layout_context *ctx)
+static inline void layout_forget(struct layout_context *ctx, loff_t start)
 {
 }
 #endif /* CONFIG_LAYOUT_DEBUG */
+
+#ifdef CONFIG_FAIL_LAYOUT
+static DECLARE_FAULT_ATTR(fail_layout);
+
+static int __init setup_fail_layout(char *str)
+{
+	return setup_fault_attr(&fail_layout, str);
+}
+__setup("fail_layout=", setup_fail_layout);
+
+static int __init fail_layout_debugfs(void)
+{
+	struct dentry *dir;
+
+	dir = fault_create_debugfs_attr("fail_layout", NULL, &fail_layout);
+	return PTR_ERR_OR_ZERO(dir);
+}
+late_initcall(fail_layout_debugfs);
+
+/* Every step that can fail for a reason of its own can be made to. */
+static int layout_fault(void)
+{
+	return should_fail(&fail_layout, 1) ? -EIO : 0;
+}
+#else
+static inline int layout_fault(void)
+{
+	return 0;
+}
+#endif /* CONFIG_FAIL_LAYOUT */
 
 VISIBLE_IF_KUNIT void layout_start(struct layout_context *ctx, loff_t start,
 				   loff_t end)
@@ -123,7 +203,7 @@ static int layout_flush(struct layout_context *ctx)
 	if (!extent.len)
 		return 0;
 	ctx->pending.len = 0;
-	error = layout_record(ctx, &extent);
+	error = layout_record(ctx, &extent) ?: layout_fault();
 	if (error)
 		return error;
 	return ctx->actor(ctx, &extent);
@@ -157,6 +237,9 @@ int layout_emit(struct layout_context *ctx, const struct layout_extent *extent)
 	u64 skip;
 	int error;
 
+	error = layout_fault();
+	if (error)
+		return error;
 	if (ctx->next >= ctx->end)
 		return 0;
 	if (next.pos > ctx->next)
@@ -192,6 +275,84 @@ int layout_emit(struct layout_context *ctx, const struct layout_extent *extent)
 }
 EXPORT_SYMBOL_GPL(layout_emit);
 
+static int layout_walk_bmap(struct file *file, struct layout_context *ctx)
+{
+	struct inode *inode = file_inode(file);
+	struct layout_extent extent = {
+		.bdev	= inode->i_sb->s_bdev,
+		.pos	= round_down(ctx->start, i_blocksize(inode)),
+		.len	= i_blocksize(inode),
+	};
+	int error;
+
+	if (!extent.bdev)
+		return layout_refuse(ctx, -EINVAL, "is not on a block device");
+
+	for (; extent.pos < ctx->end; extent.pos += extent.len) {
+		sector_t block = extent.pos >> inode->i_blkbits;
+
+		if (bmap(inode, &block) || !block) {
+			if (!(ctx->require & LAYOUT_FOR_SWAP))
+				return layout_refuse(ctx, -EINVAL, "has holes");
+			pr_err("swapon: swapfile has holes\n");
+			return -EINVAL;
+		}
+		extent.addr = (u64)block << inode->i_blkbits;
+		error = layout_emit(ctx, &extent);
+		if (error)
+			return error;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+	}
+	return 0;
+}
+
+/**
+ * bmap_pin_layout - hand out the mapping of a file, block by block
+ * @file: the file that is being pinned
+ * @ctx: context that was passed to ->pin_layout()
+ *
+ * Use it as ->pin_layout() of a filesystem that has ->bmap(), that makes an
+ * allocation permanent by writing the inode and the buffer cache of the device,
+ * and that does not let anybody else change the file.  Such filesystems do not
+ * have unwritten extents, or do not show them to bmap(), so all extents count as
+ * written.
+ *
+ * Context: May sleep.  The inode lock is held exclusively.
+ * Return: 0 or a negative errno.
+ */
+int bmap_pin_layout(struct file *file, struct layout_context *ctx)
+{
+	struct inode *inode = file_inode(file);
+	int error;
+
+	/* What was allocated a moment ago has to survive a crash. */
+	error = write_inode_now(inode, 1);
+	if (!error)
+		error = sync_blockdev(inode->i_sb->s_bdev);
+	return error ?: layout_walk_bmap(file, ctx);
+}
+EXPORT_SYMBOL_GPL(bmap_pin_layout);
+
+typedef int (*pin_layout_fn)(struct file *file, struct layout_context *ctx);
+
+/*
+ * How the layout of a file can be pinned.  Where another node, a server or a
+ * lower filesystem may change the file, the flag does not keep it from doing so.
+ * Swap has always taken that chance.
+ */
+static pin_layout_fn layout_pin_fn(struct file *file, struct layout_context *ctx)
+{
+	const struct address_space_operations *aops = file->f_mapping->a_ops;
+
+	if (aops->pin_layout)
+		return aops->pin_layout;
+	if ((ctx->require & LAYOUT_FOR_SWAP) && aops->bmap)
+		return layout_walk_bmap;
+	return NULL;
+}
+
 /*
  * Refuse what can be refused before anything is changed.  The inode lock is
  * held, so the answers stay true, except for mappings and openers, which come
@@ -205,8 +366,9 @@ static int layout_check(struct file *file, struct layout_context *ctx)
 	/* The file and the page cache of a stacked file are not one inode. */
 	if (!S_ISREG(inode->i_mode))
 		return layout_refuse(ctx, -EINVAL, "is not a regular file");
-	if (mapping->host != inode || !mapping->a_ops->pin_layout)
-		return layout_refuse(ctx, -EOPNOTSUPP,
+	if (mapping->host != inode || !layout_pin_fn(file, ctx))
+		return layout_refuse(ctx, ctx->require & LAYOUT_FOR_SWAP ?
+						-EINVAL : -EOPNOTSUPP,
 				     "cannot be pinned by its filesystem");
 	if (!(file->f_mode & FMODE_WRITE))
 		return layout_refuse(ctx, -EBADF, "is not open for writing");
@@ -268,11 +430,10 @@ static void layout_allow_writers(struct file *file, struct layout_context *ctx)
  * takes a write, or a fault for writing, and both are refused by now.  Unless
  * somebody has it pinned: the device that reads into it asks nobody.
  */
-static bool layout_cache_is_quiet(struct address_space *mapping)
+static bool layout_cache_is_quiet(struct address_space *mapping, pgoff_t index)
 {
 	struct folio_batch fbatch;
 	bool quiet = true;
-	pgoff_t index = 0;
 
 	folio_batch_init(&fbatch);
 	while (quiet && filemap_get_folios(mapping, &index, ULONG_MAX, &fbatch)) {
@@ -298,27 +459,56 @@ static bool layout_cache_is_quiet(struct address_space *mapping)
  * is refused.  A fault that got past the check of the flag before it was set
  * holds the invalidate lock, or waits for it and finds the flag.
  */
-static int layout_drain(struct file *file, struct layout_context *ctx)
+static int layout_drain(struct file *file, struct layout_context *ctx,
+			loff_t start)
 {
 	struct address_space *mapping = file->f_mapping;
+	pgoff_t first = start >> PAGE_SHIFT;
 	bool quiet = true;
 	int error;
 
 	inode_dio_wait(mapping->host);
 
 	filemap_invalidate_lock(mapping);
-	error = filemap_write_and_wait(mapping);
+	error = layout_fault();
+	if (!error)
+		error = filemap_write_and_wait_range(mapping, start, LLONG_MAX);
 	/*
 	 * Without its folios the file has no other way to its blocks: one that
 	 * is pinned for DMA keeps its memory, but is the file's no more.
 	 */
-	if (!error && invalidate_inode_pages2(mapping))
-		quiet = layout_cache_is_quiet(mapping);
+	if (!error && invalidate_inode_pages2_range(mapping, first, ULONG_MAX))
+		quiet = layout_cache_is_quiet(mapping, first);
 	filemap_invalidate_unlock(mapping);
 
 	if (!quiet)
 		return layout_refuse(ctx, -ETXTBSY,
 				     "has pages that are being written to");
+	return error;
+}
+
+/* Get the mapping of a part of the file.  On error nothing of it is pinned. */
+static int layout_map(struct file *file, struct layout_context *ctx,
+		      loff_t start, loff_t end)
+{
+	const struct address_space_operations *aops = file->f_mapping->a_ops;
+	int error;
+
+	layout_start(ctx, start, end);
+	error = layout_pin_fn(file, ctx)(file, ctx);
+	if (error)
+		goto out_forget;
+	error = layout_fault() ?: layout_finish(ctx);
+	if (error)
+		goto out_unpin;
+	ctx->size = end;
+	return 0;
+
+out_unpin:
+	if (aops->unpin_layout)
+		aops->unpin_layout(file, ctx);
+out_forget:
+	layout_forget(ctx, start);
 	return error;
 }
 
@@ -337,7 +527,6 @@ static int layout_drain(struct file *file, struct layout_context *ctx)
 int vfs_pin_layout_locked(struct file *file, struct layout_context *ctx)
 {
 	struct inode *inode = file_inode(file);
-	const struct address_space_operations *aops = file->f_mapping->a_ops;
 	int error;
 
 	lockdep_assert_held_write(&inode->i_rwsem);
@@ -362,17 +551,13 @@ int vfs_pin_layout_locked(struct file *file, struct layout_context *ctx)
 	 */
 	inode_set_flags(inode, S_SWAPFILE, S_SWAPFILE);
 
-	error = layout_drain(file, ctx);
+	error = layout_drain(file, ctx, 0);
 	if (error)
 		goto out_flag;
-
-	layout_start(ctx, 0, round_down(i_size_read(inode), PAGE_SIZE));
-	error = aops->pin_layout(file, ctx);
+	error = layout_map(file, ctx, 0,
+			   round_down(i_size_read(inode), PAGE_SIZE));
 	if (error)
-		goto out_forget;
-	error = layout_finish(ctx);
-	if (error)
-		goto out_unpin;
+		goto out_flag;
 
 	get_file(file);
 	mutex_lock(&layout_pins_lock);
@@ -380,11 +565,6 @@ int vfs_pin_layout_locked(struct file *file, struct layout_context *ctx)
 	mutex_unlock(&layout_pins_lock);
 	return 0;
 
-out_unpin:
-	if (aops->unpin_layout)
-		aops->unpin_layout(file, ctx);
-out_forget:
-	layout_forget(ctx);
 out_flag:
 	inode_set_flags(inode, 0, S_SWAPFILE);
 	layout_allow_writers(file, ctx);
@@ -451,6 +631,145 @@ static bool layout_is_held(struct file *file, struct layout_context *ctx)
 	return held;
 }
 
+static int layout_check_extend(struct file *file, struct layout_context *ctx,
+			       loff_t size)
+{
+	struct inode *inode = file_inode(file);
+	unsigned int align = max_t(unsigned int, PAGE_SIZE, i_blocksize(inode));
+
+	if (READ_ONCE(ctx->extending))
+		return layout_refuse(ctx, -EBUSY, "is being extended already");
+	if (!file->f_op->fallocate)
+		return layout_refuse(ctx, -EOPNOTSUPP,
+				     "cannot be extended by its filesystem");
+	if (IS_RDONLY(inode))
+		return layout_refuse(ctx, -EROFS, "is on a read-only filesystem");
+	if (IS_IMMUTABLE(inode) || IS_APPEND(inode))
+		return layout_refuse(ctx, -EPERM, "is immutable or append-only");
+	/*
+	 * The filesystem would write zeroes to the rest of a block, which is
+	 * pinned in part.
+	 */
+	if (!IS_ALIGNED(i_size_read(inode), align))
+		return layout_refuse(ctx, -EINVAL,
+				     "does not end at the end of a block");
+	if (size <= ctx->size || !IS_ALIGNED(size, align))
+		return layout_refuse(ctx, -EINVAL,
+				     "cannot be extended from %lld to %lld bytes",
+				     ctx->size, size);
+	if (size > inode->i_sb->s_maxbytes)
+		return layout_refuse(ctx, -EFBIG,
+				     "cannot be as large as %lld bytes", size);
+	return 0;
+}
+
+/*
+ * Give back what was allocated but cannot be pinned.  None of it has been handed
+ * out, or the holder knows not to use it.
+ */
+static void layout_cut(struct file *file, struct layout_context *ctx)
+{
+	struct iattr attr = {
+		.ia_valid	= ATTR_SIZE | ATTR_FILE,
+		.ia_size	= ctx->size,
+		.ia_file	= file,
+	};
+	int error;
+
+	error = layout_fault();
+	if (!error)
+		error = notify_change(file_mnt_idmap(file), file_dentry(file),
+				      &attr, NULL);
+	if (error)
+		layout_refuse(ctx, error,
+			      "keeps the space it was to be extended by (error %d)",
+			      error);
+}
+
+/**
+ * vfs_extend_pinned_layout - make a pinned file larger
+ * @file: the file that was pinned
+ * @ctx: the context it was pinned with
+ * @size: its new size in bytes
+ *
+ * Allocates space behind what is pinned, as fallocate() would, and pins it for
+ * the same holder.  The actor of @ctx, which may be another one than before, is
+ * called for each new extent.  What was pinned stays pinned, and stays where it
+ * is; for everybody else the file remains as it was to them.
+ *
+ * Both sizes must be multiples of PAGE_SIZE and of the filesystem's block size.
+ * The space is taken in the name of whoever opened @file, with its quota.  A
+ * frozen filesystem is waited for.
+ *
+ * On error nothing more is pinned than before, the extents that the actor got
+ * must not be used, and the file is truncated to what is pinned, which takes
+ * along any space that was allocated beyond its end.  The filesystem can be
+ * short of space (-ENOSPC), over quota (-EDQUOT) or busy (-EBUSY), and another
+ * attempt may succeed.
+ *
+ * Context: May sleep.  Takes and drops the inode lock.  Any task may call it, a
+ * kernel thread too; the pin must not be released meanwhile.
+ * Return: 0 or a negative errno.
+ */
+int vfs_extend_pinned_layout(struct file *file, struct layout_context *ctx,
+			     loff_t size)
+{
+	struct inode *inode = file_inode(file);
+	struct layout_extender extender = {
+		.inode	= inode,
+		.task	= current,
+	};
+	int error;
+
+	might_sleep();
+
+	inode_lock(inode);
+	if (WARN_ON(!layout_is_held(file, ctx)))
+		error = -EINVAL;
+	else
+		error = layout_check_extend(file, ctx, size);
+	if (!error)
+		ctx->extending = true;
+	inode_unlock(inode);
+	if (error)
+		return error;
+
+	spin_lock(&layout_extenders_lock);
+	list_add(&extender.list, &layout_extenders);
+	spin_unlock(&layout_extenders_lock);
+
+	file_start_write(file);
+	scoped_with_creds(file->f_cred) {
+		error = layout_fault();
+		if (!error)
+			error = file->f_op->fallocate(file, 0, ctx->size,
+						      size - ctx->size);
+
+		/* The flag is set all the while, so nothing has come between. */
+		inode_lock(inode);
+		if (!error && i_size_read(inode) < size)
+			error = -EIO;
+		if (!error)
+			error = layout_drain(file, ctx, ctx->size);
+		if (!error)
+			error = layout_map(file, ctx, ctx->size, size);
+		if (error)
+			layout_cut(file, ctx);
+		inode_unlock(inode);
+	}
+	if (!error)
+		fsnotify_modify(file);
+	file_end_write(file);
+
+	spin_lock(&layout_extenders_lock);
+	list_del(&extender.list);
+	spin_unlock(&layout_extenders_lock);
+	/* Last, since the holder may let go of the file from here on. */
+	WRITE_ONCE(ctx->extending, false);
+	return error;
+}
+EXPORT_SYMBOL_GPL(vfs_extend_pinned_layout);
+
 /**
  * vfs_unpin_layout - let go of a file
  * @file: the file that was pinned
@@ -467,16 +786,18 @@ void vfs_unpin_layout(struct file *file, struct layout_context *ctx)
 	const struct address_space_operations *aops = file->f_mapping->a_ops;
 
 	inode_lock(inode);
-	if (WARN_ON(!layout_is_held(file, ctx))) {
+	if (WARN_ON(!layout_is_held(file, ctx) || READ_ONCE(ctx->extending))) {
 		inode_unlock(inode);
 		return;
 	}
 
 	mutex_lock(&layout_pins_lock);
 	list_del(&ctx->pins);
-	layout_forget(ctx);
 	mutex_unlock(&layout_pins_lock);
+	layout_forget(ctx, 0);
 
+	ctx->start = 0;
+	ctx->size = 0;
 	if (aops->unpin_layout)
 		aops->unpin_layout(file, ctx);
 	inode_set_flags(inode, 0, S_SWAPFILE);

@@ -16,6 +16,7 @@
 #include <linux/pagemap.h>
 #include <linux/pseudo_fs.h>
 #include <linux/sizes.h>
+#include <linux/workqueue.h>
 
 #define MAX_EXTENTS	8
 
@@ -61,6 +62,14 @@ struct fake_fs {
 	unsigned int			unpinned;
 	bool				flag_was_set;
 	bool				was_locked;
+
+	unsigned int			allocated;	/* calls of ->fallocate() */
+	loff_t				space;		/* -ENOSPC beyond it */
+	struct layout_context		*unpin;		/* while it allocates */
+	struct holder			*extend;	/* the same */
+	int				extend_error;
+	int				others_error;	/* what others may do then */
+	loff_t				undone_from;	/* ->unpin_layout() */
 };
 
 static struct fake_fs fake;
@@ -87,6 +96,58 @@ static int fake_pin_layout(struct file *file, struct layout_context *ctx)
 static void fake_unpin_layout(struct file *file, struct layout_context *ctx)
 {
 	fake.unpinned++;
+	fake.undone_from = ctx->start;
+}
+
+struct fake_writer {
+	struct work_struct	work;
+	struct file		*file;
+	int			modify;
+	int			resize;
+};
+
+static void fake_write(struct work_struct *work)
+{
+	struct fake_writer *writer = container_of(work, typeof(*writer), work);
+
+	writer->modify = file_modified(writer->file);
+	writer->resize = inode_newsize_ok(file_inode(writer->file), SZ_8M);
+}
+
+static long fake_fallocate(struct file *file, int mode, loff_t pos, loff_t len)
+{
+	struct inode *inode = file_inode(file);
+	struct fake_writer writer = { .file = file };
+	int error;
+
+	fake.allocated++;
+	if (mode)
+		return -EOPNOTSUPP;
+
+	/* Somebody who comes in the middle of it, without the lock. */
+	INIT_WORK_ONSTACK(&writer.work, fake_write);
+	schedule_work(&writer.work);
+	flush_work(&writer.work);
+	destroy_work_on_stack(&writer.work);
+	fake.others_error = writer.modify == writer.resize ? writer.modify : 0;
+	if (fake.unpin)
+		vfs_unpin_layout(file, fake.unpin);
+	if (fake.extend)
+		fake.extend_error =
+			vfs_extend_pinned_layout(file, &fake.extend->ctx, SZ_8M);
+
+	inode_lock(inode);
+	error = file_modified(file);
+	if (!error)
+		error = inode_newsize_ok(inode, pos + len);
+	if (!error && fake.space && pos + len > fake.space) {
+		i_size_write(inode, fake.space);
+		error = -ENOSPC;
+	}
+	if (!error)
+		i_size_write(inode, pos + len);
+	inode_unlock(inode);
+	return error;
 }
 
 static const struct address_space_operations fake_aops = {
@@ -95,7 +156,21 @@ static const struct address_space_operations fake_aops = {
 };
 
 static const struct address_space_operations fake_no_pin_aops = { };
-static const struct file_operations fake_fops = { };
+
+/* Blocks 0 to 3 and 4 to 7 are contiguous, and 8 is a hole. */
+static sector_t fake_bmap(struct address_space *mapping, sector_t block)
+{
+	if (block >= 8)
+		return 0;
+	return block + (block < 4 ? 100 : 300);
+}
+
+static const struct address_space_operations fake_bmap_aops = {
+	.bmap		= fake_bmap,
+};
+static const struct file_operations fake_fops = {
+	.fallocate	= fake_fallocate,
+};
 
 static int fake_init_fs_context(struct fs_context *fc)
 {
@@ -500,6 +575,216 @@ static void layout_test_writers(struct kunit *test)
 	__fput_sync(file);
 }
 
+/* A filesystem that has nothing but ->bmap() is good enough for swap. */
+static void layout_test_bmap(struct kunit *test)
+{
+	struct holder *swap = new_holder(test, LAYOUT_FOR_SWAP);
+	struct holder *other = new_holder(test, 0);
+	struct file *file = new_file(test, S_IFREG, PAGE_SIZE * 8);
+	struct inode *inode = file_inode(file);
+	struct super_block *sb = inode->i_sb;
+
+	inode->i_mapping->a_ops = &fake_bmap_aops;
+	inode->i_blkbits = PAGE_SHIFT;
+
+	/* but not without a device */
+	KUNIT_EXPECT_EQ(test, -EINVAL, vfs_pin_layout(file, &swap->ctx));
+	sb->s_bdev = &bdev_a;
+
+	KUNIT_EXPECT_EQ(test, -EOPNOTSUPP, vfs_pin_layout(file, &other->ctx));
+	KUNIT_EXPECT_EQ(test, 0, vfs_pin_layout(file, &swap->ctx));
+	KUNIT_EXPECT_EQ(test, swap->nr, 2);
+	expect_extent(test, &swap->extents[0], &bdev_a, PAGE_SIZE * 100, 0,
+		      PAGE_SIZE * 4, 0);
+	expect_extent(test, &swap->extents[1], &bdev_a, PAGE_SIZE * 304,
+		      PAGE_SIZE * 4, PAGE_SIZE * 4, 0);
+	vfs_unpin_layout(file, &swap->ctx);
+
+	i_size_write(inode, PAGE_SIZE * 9);
+	KUNIT_EXPECT_EQ(test, -EINVAL, vfs_pin_layout(file, &swap->ctx));
+	KUNIT_EXPECT_FALSE(test, IS_SWAPFILE(inode));
+
+	sb->s_bdev = NULL;
+	__fput_sync(file);
+}
+
+/* The first 64k are pinned, and there is more to come. */
+static const struct layout_extent long_extents[] = {
+	{ &bdev_a, SZ_1M, 0, SZ_64K, LAYOUT_EXTENT_UNWRITTEN },
+	{ &bdev_a, SZ_1M + SZ_64K, SZ_64K, SZ_64K, LAYOUT_EXTENT_UNWRITTEN },
+	{ &bdev_a, SZ_4M, SZ_128K, SZ_64K, LAYOUT_EXTENT_UNWRITTEN },
+	{ &bdev_b, SZ_4M, SZ_64K * 3, SZ_64K, 0 },
+};
+
+static struct file *new_pinned_file(struct kunit *test, struct holder *holder)
+{
+	struct file *file;
+
+	fake.extents = long_extents;
+	fake.nr = ARRAY_SIZE(long_extents);
+	file = new_file(test, S_IFREG, SZ_64K);
+	KUNIT_ASSERT_EQ(test, 0, vfs_pin_layout(file, &holder->ctx));
+	KUNIT_ASSERT_EQ(test, holder->nr, 1);
+	KUNIT_ASSERT_EQ(test, holder->ctx.size, SZ_64K);
+	return file;
+}
+
+static void layout_test_extend(struct kunit *test)
+{
+	struct holder *holder = new_holder(test, LAYOUT_REQUIRE_UNWRITTEN);
+	struct file *file = new_pinned_file(test, holder);
+	struct inode *inode = file_inode(file);
+
+	KUNIT_ASSERT_EQ(test, 0, vfs_extend_pinned_layout(file, &holder->ctx,
+							  SZ_64K * 3));
+	KUNIT_EXPECT_EQ(test, i_size_read(inode), SZ_64K * 3);
+	KUNIT_EXPECT_EQ(test, holder->ctx.size, SZ_64K * 3);
+	KUNIT_EXPECT_EQ(test, fake.allocated, 1);
+	KUNIT_EXPECT_EQ(test, fake.others_error, -ETXTBSY);
+	KUNIT_EXPECT_TRUE(test, fake.flag_was_set);
+	KUNIT_EXPECT_TRUE(test, fake.was_locked);
+	KUNIT_EXPECT_TRUE(test, IS_SWAPFILE(inode));
+	KUNIT_EXPECT_FALSE(test, inode_is_locked(inode));
+
+	/* What was pinned is not told again, though it is contiguous. */
+	KUNIT_ASSERT_EQ(test, holder->nr, 3);
+	expect_extent(test, &holder->extents[1], &bdev_a, SZ_1M + SZ_64K, SZ_64K,
+		      SZ_64K, LAYOUT_EXTENT_UNWRITTEN);
+	expect_extent(test, &holder->extents[2], &bdev_a, SZ_4M, SZ_128K, SZ_64K,
+		      LAYOUT_EXTENT_UNWRITTEN);
+#ifdef CONFIG_LAYOUT_DEBUG
+	KUNIT_EXPECT_EQ(test, holder->ctx.nr_extents, 3);
+#endif
+
+	/* It is over, for this task too. */
+	KUNIT_EXPECT_EQ(test, -ETXTBSY, file_modified(file));
+	KUNIT_EXPECT_EQ(test, -ETXTBSY, inode_newsize_ok(inode, SZ_8M));
+	KUNIT_EXPECT_EQ(test, -EPERM, mapping_map_writable(file->f_mapping));
+
+	vfs_unpin_layout(file, &holder->ctx);
+	KUNIT_EXPECT_EQ(test, fake.unpinned, 1);
+	KUNIT_EXPECT_EQ(test, fake.undone_from, 0);
+	KUNIT_EXPECT_FALSE(test, IS_SWAPFILE(inode));
+	KUNIT_EXPECT_EQ(test, 0, file_modified(file));
+	__fput_sync(file);
+}
+
+/* Whatever fails, the pin is what it was and so is the file. */
+static void expect_not_extended(struct kunit *test, struct holder *holder,
+				struct file *file, int error, loff_t size)
+{
+	struct inode *inode = file_inode(file);
+
+	KUNIT_EXPECT_EQ(test, error,
+			vfs_extend_pinned_layout(file, &holder->ctx, size));
+	KUNIT_EXPECT_EQ(test, holder->ctx.size, SZ_64K);
+	KUNIT_EXPECT_EQ(test, i_size_read(inode), SZ_64K);
+	KUNIT_EXPECT_TRUE(test, IS_SWAPFILE(inode));
+	KUNIT_EXPECT_FALSE(test, inode_is_locked(inode));
+	KUNIT_EXPECT_EQ(test, -ETXTBSY, file_modified(file));
+#ifdef CONFIG_LAYOUT_DEBUG
+	KUNIT_EXPECT_EQ(test, holder->ctx.nr_extents, 1);
+#endif
+}
+
+static void layout_test_extend_undo(struct kunit *test)
+{
+	struct holder *holder = new_holder(test, LAYOUT_REQUIRE_UNWRITTEN |
+						 LAYOUT_REQUIRE_ONE_DEVICE);
+	struct file *file = new_pinned_file(test, holder);
+
+	/* some space, but not enough */
+	fake.space = SZ_64K + SZ_4K;
+	expect_not_extended(test, holder, file, -ENOSPC, SZ_128K);
+	KUNIT_EXPECT_EQ(test, fake.pinned, 1);
+	fake.space = 0;
+
+	/* the filesystem cannot map it */
+	fake.error = -EUCLEAN;
+	expect_not_extended(test, holder, file, -EUCLEAN, SZ_128K);
+	KUNIT_EXPECT_EQ(test, fake.unpinned, 0);
+	fake.error = 0;
+
+	/* the actor fails, while the filesystem walks and after that */
+	holder->nr = 0;
+	holder->fail_at = 1;
+	expect_not_extended(test, holder, file, -EXFULL, SZ_64K * 3);
+	KUNIT_EXPECT_EQ(test, fake.unpinned, 0);
+	holder->nr = 0;
+	holder->fail_at = 2;
+	expect_not_extended(test, holder, file, -EXFULL, SZ_64K * 3);
+	KUNIT_EXPECT_EQ(test, fake.unpinned, 1);
+	KUNIT_EXPECT_EQ(test, fake.undone_from, SZ_64K);
+	holder->fail_at = 0;
+
+	/* the new extents are not what the holder requires, or too few */
+	expect_not_extended(test, holder, file, -EINVAL, SZ_64K * 4);
+	expect_not_extended(test, holder, file, -EINVAL, SZ_64K * 5);
+
+	holder->nr = 0;
+	KUNIT_EXPECT_EQ(test, 0, vfs_extend_pinned_layout(file, &holder->ctx,
+							  SZ_64K * 3));
+	KUNIT_EXPECT_EQ(test, holder->nr, 2);
+	fake.unpinned = 0;
+	vfs_unpin_layout(file, &holder->ctx);
+	KUNIT_EXPECT_EQ(test, fake.unpinned, 1);
+	KUNIT_EXPECT_EQ(test, fake.undone_from, 0);
+	__fput_sync(file);
+}
+
+static void layout_test_extend_refuse(struct kunit *test)
+{
+	struct holder *holder = new_holder(test, 0);
+	struct holder *other = new_holder(test, 0);
+	struct file *file = new_pinned_file(test, holder);
+	struct inode *inode = file_inode(file);
+
+	/* smaller, the same, not whole pages, more than there can be */
+	expect_not_extended(test, holder, file, -EINVAL, 0);
+	expect_not_extended(test, holder, file, -EINVAL, SZ_64K);
+	expect_not_extended(test, holder, file, -EINVAL, SZ_64K + 512);
+	inode->i_sb->s_maxbytes = SZ_1M;
+	expect_not_extended(test, holder, file, -EFBIG, SZ_1M + PAGE_SIZE);
+	inode->i_sb->s_maxbytes = MAX_LFS_FILESIZE;
+
+	inode->i_flags |= S_IMMUTABLE;
+	expect_not_extended(test, holder, file, -EPERM, SZ_128K);
+	inode->i_flags &= ~S_IMMUTABLE;
+
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, -EINVAL,
+				vfs_extend_pinned_layout(file, &other->ctx,
+							 SZ_128K));
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_EQ(test, fake.allocated, 0);
+
+	/* A second one, and letting go, while an extension is going on. */
+	fake.unpin = &holder->ctx;
+	fake.extend = holder;
+	kunit_warning_suppress(test) {
+		KUNIT_EXPECT_EQ(test, 0,
+				vfs_extend_pinned_layout(file, &holder->ctx,
+							 SZ_128K));
+		KUNIT_EXPECT_SUPPRESSED_WARNING_COUNT(test, 1);
+	}
+	KUNIT_EXPECT_EQ(test, fake.extend_error, -EBUSY);
+	KUNIT_EXPECT_EQ(test, fake.unpinned, 0);
+	KUNIT_EXPECT_EQ(test, holder->ctx.size, SZ_128K);
+	vfs_unpin_layout(file, &holder->ctx);
+
+	/* The rest of the last block is nobody's to write to. */
+	i_size_write(inode, SZ_64K + 512);
+	holder->nr = 0;
+	KUNIT_ASSERT_EQ(test, 0, vfs_pin_layout(file, &holder->ctx));
+	fake.allocated = 0;
+	KUNIT_EXPECT_EQ(test, -EINVAL,
+			vfs_extend_pinned_layout(file, &holder->ctx, SZ_128K));
+	KUNIT_EXPECT_EQ(test, fake.allocated, 0);
+	vfs_unpin_layout(file, &holder->ctx);
+	__fput_sync(file);
+}
+
 static struct kunit_case layout_test_cases[] = {
 	KUNIT_CASE(layout_test_merge),
 	KUNIT_CASE(layout_test_range),
@@ -511,6 +796,10 @@ static struct kunit_case layout_test_cases[] = {
 	KUNIT_CASE(layout_test_undo),
 	KUNIT_CASE(layout_test_refuse),
 	KUNIT_CASE(layout_test_writers),
+	KUNIT_CASE(layout_test_bmap),
+	KUNIT_CASE(layout_test_extend),
+	KUNIT_CASE(layout_test_extend_undo),
+	KUNIT_CASE(layout_test_extend_refuse),
 	{ }
 };
 

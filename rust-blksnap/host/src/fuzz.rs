@@ -64,6 +64,7 @@ pub fn arguments(bytes: &[u8]) {
             let wait = wire::Wait::decode(&arg);
             assert_eq!(wait.uuid, arg[..16]);
             assert_eq!(wait.timeout_ms, u32_of(&arg, 16));
+            assert_eq!(wait.code, u32_of(&arg, 20).max(1));
         }
         4 => happened(&mut bytes),
         5 => {
@@ -142,7 +143,7 @@ fn tracked(bytes: &mut Bytes<'_>) {
         max_blocks: bytes.word().into(),
     };
     // More would only take long to allocate.
-    let largest = limits.max_shift.max(limits.min_shift).clamp(9, 62) - 9;
+    let largest = limits.max_shift.max(limits.min_shift).clamp(9, 31) - 9;
     if sectors >> largest > 1 << 16 {
         return;
     }

@@ -19,6 +19,7 @@
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 #include <linux/rwsem.h>
+#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 #include <linux/wait.h>
@@ -79,17 +80,19 @@ EXPORT_SYMBOL_GPL(blkfilter_release);
  * not wait.  To freeze several filters, start all of them before waiting for
  * the first: each wait takes an RCU grace period.
  *
- * Return: 0, or -EBUSY if somebody else has frozen the filter.
+ * Return: 0, -EBUSY if somebody else has frozen the filter, or -ENODEV if it is
+ * detached.
  */
 int blkfilter_freeze_start(struct blkfilter *flt)
 {
 	guard(mutex)(&flt->lock);
 
+	if (flt->detached)
+		return -ENODEV;
 	if (flt->frozen)
 		return -EBUSY;
 	flt->frozen = true;
-	if (!flt->detached)
-		percpu_ref_kill(&flt->ref);
+	percpu_ref_kill(&flt->ref);
 	return 0;
 }
 EXPORT_SYMBOL_GPL(blkfilter_freeze_start);
@@ -117,6 +120,22 @@ int blkfilter_freeze_wait(struct blkfilter *flt)
 EXPORT_SYMBOL_GPL(blkfilter_freeze_wait);
 
 /**
+ * blkfilter_is_detached - whether a filter is off its device for good
+ * @flt: filter
+ *
+ * It is when ->detach() is called.
+ *
+ * Return: %true if so.
+ */
+bool blkfilter_is_detached(struct blkfilter *flt)
+{
+	guard(mutex)(&flt->lock);
+
+	return flt->detached;
+}
+EXPORT_SYMBOL_GPL(blkfilter_is_detached);
+
+/**
  * blkfilter_unfreeze - let submitters into a filter again
  * @flt: filter that the caller has frozen
  */
@@ -139,14 +158,23 @@ EXPORT_SYMBOL_GPL(blkfilter_unfreeze);
  * With the filter frozen, no modification is in flight afterwards.  A device
  * that is driven by bios instead of requests keeps no count of them: there
  * only a frozen filesystem guarantees that.
+ *
+ * A loop device completes nothing while the filesystem of its file is frozen,
+ * which the caller may have done.  Hence the limit.
+ *
+ * Return: 0, or -ETIMEDOUT after half a minute.
  */
-void blkfilter_drain(struct block_device *bdev)
+int blkfilter_drain(struct block_device *bdev)
 {
 	struct request_queue *q = bdev_get_queue(bdev);
-	unsigned int memflags;
+	unsigned int memflags = memalloc_noio_save();
+	int ret = 0;
 
-	memflags = blk_mq_freeze_queue(q);
+	blk_freeze_queue_start(q);
+	if (!blk_mq_freeze_queue_wait_timeout(q, 30 * HZ))
+		ret = -ETIMEDOUT;
 	blk_mq_unfreeze_queue(q, memflags);
+	return ret;
 }
 EXPORT_SYMBOL_GPL(blkfilter_drain);
 
@@ -213,12 +241,23 @@ void __blkfilter_submit_bio(struct bio *bio)
  * blkfilter_submit_below - submit a bio of the filter driver's own
  * @bio: bio to a device that may have a filter
  *
- * Like submit_bio_noacct(), but no filter sees the bio.
+ * Like submit_bio_noacct(), but no filter sees the bio.  A device that does
+ * its I/O while it is submitted has done it on return, even if the caller is
+ * itself inside of a submission.
  */
 void blkfilter_submit_below(struct bio *bio)
 {
+	struct bio_list *bio_list = current->bio_list;
+
 	bio_set_flag(bio, BIO_FILTERED);
+	/*
+	 * Submissions inside of others are put off so that they do not use up
+	 * the stack.  A device like that is the last one of its stack.
+	 */
+	if (bdev_synchronous(bio->bi_bdev))
+		current->bio_list = NULL;
 	submit_bio_noacct(bio);
+	current->bio_list = bio_list;
 }
 EXPORT_SYMBOL_GPL(blkfilter_submit_below);
 
@@ -403,6 +442,21 @@ void blkfilter_bdev_gone(struct block_device *bdev)
 		blkfilter_detach(bdev, flt);
 }
 
+/* The filter that a request by user space is for. */
+static struct blkfilter *blkfilter_named(struct block_device *bdev,
+					 const char *name)
+{
+	struct blkfilter *flt = blkfilter_of(bdev);
+
+	if (!disk_live(bdev->bd_disk))
+		return ERR_PTR(-ENODEV);
+	if (!flt)
+		return ERR_PTR(-ENOENT);
+	if (!blkfilter_has_name(flt->ops, name))
+		return ERR_PTR(-EINVAL);
+	return flt;
+}
+
 int blkfilter_ioctl_attach(struct block_device *bdev,
 			   struct blkfilter_attach __user *argp)
 {
@@ -430,13 +484,9 @@ int blkfilter_ioctl_detach(struct block_device *bdev,
 
 	guard(rwsem_write)(&blkfilter_sem);
 
-	if (!disk_live(bdev->bd_disk))
-		return -ENODEV;
-	flt = blkfilter_of(bdev);
-	if (!flt)
-		return -ENOENT;
-	if (!blkfilter_has_name(flt->ops, arg.name))
-		return -EINVAL;
+	flt = blkfilter_named(bdev, arg.name);
+	if (IS_ERR(flt))
+		return PTR_ERR(flt);
 	if (flt->ops->may_detach) {
 		ret = flt->ops->may_detach(flt);
 		if (ret)
@@ -461,13 +511,9 @@ int blkfilter_ioctl_ctl(struct block_device *bdev,
 
 	guard(rwsem_read)(&blkfilter_sem);
 
-	if (!disk_live(bdev->bd_disk))
-		return -ENODEV;
-	flt = blkfilter_of(bdev);
-	if (!flt)
-		return -ENOENT;
-	if (!blkfilter_has_name(flt->ops, arg.name))
-		return -EINVAL;
+	flt = blkfilter_named(bdev, arg.name);
+	if (IS_ERR(flt))
+		return PTR_ERR(flt);
 	if (!flt->ops->ctl)
 		return -ENOTTY;
 

@@ -19,6 +19,7 @@ pub const BLKSNAP_IOCTL_DESTROY: u32 = 1074812418;
 pub const BLKSNAP_IOCTL_TAKE: u32 = 1074812419;
 pub const BLKSNAP_IOCTL_COLLECT: u32 = 2148554244;
 pub const BLKSNAP_IOCTL_WAIT_EVENT: u32 = 2415941125;
+pub const BLKSNAP_IOCTL_APPEND_STORAGE: u32 = 1075336710;
 pub type __u8 = ::core::ffi::c_uchar;
 pub type __u16 = ::core::ffi::c_ushort;
 pub type __s32 = ::core::ffi::c_int;
@@ -456,8 +457,40 @@ const _: () = {
         "Offset of field: blksnap_snapshot_collect::ids",
     ][::core::mem::offset_of!(blksnap_snapshot_collect, ids) - 8usize];
 };
+#[repr(C)]
+#[derive(
+    Debug,
+    Copy,
+    Clone,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    PartialEq,
+    Eq
+)]
+pub struct blksnap_storage_append {
+    pub id: blksnap_uuid,
+    pub path: __u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of blksnap_storage_append",
+    ][::core::mem::size_of::<blksnap_storage_append>() - 24usize];
+    [
+        "Alignment of blksnap_storage_append",
+    ][::core::mem::align_of::<blksnap_storage_append>() - 8usize];
+    [
+        "Offset of field: blksnap_storage_append::id",
+    ][::core::mem::offset_of!(blksnap_storage_append, id) - 0usize];
+    [
+        "Offset of field: blksnap_storage_append::path",
+    ][::core::mem::offset_of!(blksnap_storage_append, path) - 16usize];
+};
 pub const BLKSNAP_EVENT_CORRUPTED: blksnap_event_code = 0;
 pub const BLKSNAP_EVENT_NO_SPACE: blksnap_event_code = 1;
+pub const BLKSNAP_EVENT_LOW_SPACE: blksnap_event_code = 2;
 pub type blksnap_event_code = ::core::ffi::c_uint;
 #[repr(C)]
 #[derive(
@@ -559,4 +592,35 @@ const _: () = {
     [
         "Offset of field: blksnap_event_no_space::requested",
     ][::core::mem::offset_of!(blksnap_event_no_space, requested) - 0usize];
+};
+#[repr(C)]
+#[derive(
+    Debug,
+    Copy,
+    Clone,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    PartialEq,
+    Eq
+)]
+pub struct blksnap_event_low_space {
+    pub free_sectors: __u64,
+    pub capacity_sectors: __u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    [
+        "Size of blksnap_event_low_space",
+    ][::core::mem::size_of::<blksnap_event_low_space>() - 16usize];
+    [
+        "Alignment of blksnap_event_low_space",
+    ][::core::mem::align_of::<blksnap_event_low_space>() - 8usize];
+    [
+        "Offset of field: blksnap_event_low_space::free_sectors",
+    ][::core::mem::offset_of!(blksnap_event_low_space, free_sectors) - 0usize];
+    [
+        "Offset of field: blksnap_event_low_space::capacity_sectors",
+    ][::core::mem::offset_of!(blksnap_event_low_space, capacity_sectors) - 8usize];
 };

@@ -45,9 +45,11 @@ layout! {
     blksnap_version: 8 bytes, align 2 { major @ 0, minor @ 2, revision @ 4, build @ 6 }
     blksnap_snapshot_create: 32 bytes, align 8 { limit @ 0, path @ 8, id @ 16 }
     blksnap_snapshot_collect: 16 bytes, align 8 { count @ 0, reserved @ 4, ids @ 8 }
+    blksnap_storage_append: 24 bytes, align 8 { id @ 0, path @ 16 }
     blksnap_event: 4096 bytes, align 8 { id @ 0, timeout_ms @ 16, code @ 20, time @ 24, data @ 32 }
     blksnap_event_corrupted: 12 bytes, align 4 { major @ 0, minor @ 4, error @ 8 }
     blksnap_event_no_space: 8 bytes, align 8 { requested @ 0 }
+    blksnap_event_low_space: 16 bytes, align 8 { free_sectors @ 0, capacity_sectors @ 8 }
 }
 
 const _: () = {
@@ -60,6 +62,7 @@ const _: () = {
     assert!(BLKSNAP_IOCTL_TAKE == 0x4010_5603);
     assert!(BLKSNAP_IOCTL_COLLECT == 0x8010_5604);
     assert!(BLKSNAP_IOCTL_WAIT_EVENT == 0x9000_5605);
+    assert!(BLKSNAP_IOCTL_APPEND_STORAGE == 0x4018_5606);
 
     assert!(BLKSNAP_FILTER_CBT_INFO == 0);
     assert!(BLKSNAP_FILTER_CBT_MAP == 1);
@@ -69,4 +72,5 @@ const _: () = {
 
     assert!(BLKSNAP_EVENT_CORRUPTED == 0);
     assert!(BLKSNAP_EVENT_NO_SPACE == 1);
+    assert!(BLKSNAP_EVENT_LOW_SPACE == 2);
 };

@@ -4,9 +4,11 @@
 
 use crate::error::{EXIT_STATUS, Failure, Kind};
 use crate::kernel::Kernel;
-use crate::manager::{DeviceInfo, Event, Manager, State, Stop};
+use crate::manager::{DeviceInfo, Event, Manager, SECTOR, State, Stop, Tracking};
 use crate::registry::{Record, Registry};
+use crate::stats::Statistics;
 use crate::storage;
+use crate::top;
 use blksnap_uapi::blksnap_sectors;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -14,7 +16,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const STYLES: Styles = Styles::styled()
@@ -153,25 +155,32 @@ pub enum Verb {
         all: bool,
     },
 
-    /// Wait until something happens to a snapshot, and print what
-    #[command(
-        after_help = "Examples:\n  blksnap wait \"$id\"\n  blksnap wait \"$id\" --timeout 90s"
-    )]
-    Wait {
-        /// Snapshot
-        id: Uuid,
-        /// How long, such as 500ms, 90s or 2h; for ever if not given
-        #[arg(long, value_parser = humantime::parse_duration)]
-        timeout: Option<Duration>,
+    /// Learn what happens to snapshots: lost images, storage that is full or nearly so
+    #[command(subcommand)]
+    Events(EventsVerb),
+
+    /// Show what snapshots are doing, all of them if none is named
+    #[command(after_help = "Examples:\n  blksnap stats\n  blksnap stats \"$id\" --json")]
+    Stats {
+        /// Snapshots
+        ids: Vec<Uuid>,
     },
 
-    /// Prepare or check a file as difference storage
+    /// Watch what the snapshots are doing, until Ctrl-C
+    #[command(after_help = "Examples:\n  blksnap top\n  blksnap top --interval 500ms")]
+    Top {
+        /// How often to look
+        #[arg(long, value_parser = interval, default_value = "1s")]
+        interval: Duration,
+    },
+
+    /// Prepare or check difference storage, or give more of it to a snapshot
     #[command(subcommand)]
     Storage(StorageVerb),
 
     /// Read or change which blocks count as changed
-    #[command(subcommand)]
-    Tracking(TrackingVerb),
+    #[command(subcommand, visible_alias = "tracking")]
+    Cbt(TrackingVerb),
 
     /// Print a completion script for a shell
     #[command(
@@ -221,6 +230,14 @@ pub enum StorageVerb {
         #[arg(long, value_parser = size)]
         size: u64,
     },
+    /// Add a further file or block device to the storage of a snapshot
+    #[command(after_help = "Examples:\n  blksnap storage append \"$id\" /mnt/data/more")]
+    Append {
+        /// Snapshot, taken or not
+        id: Uuid,
+        /// File or block device, used as large as it is
+        file: PathBuf,
+    },
     /// Look whether a file can be a difference storage
     #[command(after_help = "Examples:\n  blksnap storage check /mnt/data/diff")]
     Check {
@@ -229,26 +246,66 @@ pub enum StorageVerb {
     },
 }
 
+/// What to do with events.
+#[derive(Debug, Subcommand)]
+pub enum EventsVerb {
+    /// Wait until something happens to a snapshot, and print what
+    #[command(
+        after_help = "Examples:\n  blksnap events wait \"$id\"\n  blksnap events wait \"$id\" --timeout 90s"
+    )]
+    Wait {
+        /// Snapshot
+        id: Uuid,
+        /// How long, such as 500ms, 90s or 2h; for ever if not given
+        #[arg(long, value_parser = humantime::parse_duration)]
+        timeout: Option<Duration>,
+    },
+    /// Print what happens to snapshots, all of them if none is named, until Ctrl-C
+    ///
+    /// With --json each event is an object on a line of its own. Ends by itself
+    /// when none of the named snapshots is left.
+    #[command(
+        after_help = "Examples:\n  blksnap events follow\n  blksnap events follow \"$id\" --json"
+    )]
+    Follow {
+        /// Snapshots
+        ids: Vec<Uuid>,
+    },
+}
+
 /// What to do with change tracking.
 #[derive(Debug, Subcommand)]
 pub enum TrackingVerb {
     /// Show generation, change number and block size
-    #[command(after_help = "Examples:\n  blksnap tracking info /dev/sdb1")]
+    #[command(after_help = "Examples:\n  blksnap cbt info /dev/sdb1")]
     Info {
         /// Device
         device: PathBuf,
     },
-    /// Write the change map to a file, one byte a block
-    #[command(after_help = "Examples:\n  blksnap tracking map /dev/sdb1 --output map.bin")]
+    /// Print what changed up to the last snapshot, in sectors, or write the map to a file
+    ///
+    /// Each line is FIRST+COUNT, a range of sectors of 512 bytes, and the number
+    /// of the period in which it last changed.
+    #[command(
+        after_help = "Examples:\n  blksnap cbt map /dev/sdb1\n  blksnap cbt map /dev/sdb1 --since 7\n  blksnap cbt map /dev/sdb1 --output map.bin"
+    )]
     Map {
         /// Device
         device: PathBuf,
-        /// File to write
-        #[arg(long, short)]
-        output: PathBuf,
+        /// Only what changed after the period of this number, as `info` showed it then
+        #[arg(
+            long,
+            value_name = "NUMBER",
+            default_value_t = 0,
+            conflicts_with = "output"
+        )]
+        since: u8,
+        /// File to write the whole map to, one byte a block
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Mark ranges as changed
-    #[command(after_help = "Examples:\n  blksnap tracking dirty /dev/sdb1 0+2048 4096+8")]
+    #[command(after_help = "Examples:\n  blksnap cbt dirty /dev/sdb1 0+2048 4096+8")]
     Dirty {
         /// Device
         device: PathBuf,
@@ -276,6 +333,14 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    match interval < Duration::from_millis(100) {
+        true => Err("less than 100ms would keep the machine busy with looking".into()),
+        false => Ok(interval),
+    }
+}
+
 fn range(text: &str) -> Result<Range, String> {
     let parsed = text.split_once('+').and_then(|(first, count)| {
         let (first, count): (u64, u64) = (first.parse().ok()?, count.parse().ok()?);
@@ -297,6 +362,8 @@ pub struct Env<'a> {
     pub err: &'a mut dyn Write,
     /// Whether the user wants it to end.
     pub stop: Stop<'a>,
+    /// Whether results go to a terminal.
+    pub terminal: bool,
 }
 
 #[derive(Serialize)]
@@ -306,8 +373,19 @@ struct ListEntry {
     record: Option<Record>,
 }
 
+/// An event of one of several snapshots.
+#[derive(Serialize)]
+struct Followed<'a> {
+    id: Uuid,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+/// How soon Ctrl-C is noticed.
+const STOP_CHECK: Duration = Duration::from_millis(50);
+
 /// A size as people read it.
-fn human(bytes: u64) -> String {
+pub(crate) fn human(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut unit = 0;
     let mut value = bytes as f64;
@@ -413,13 +491,11 @@ impl Run<'_, '_> {
                 )
             }
             Verb::Destroy { ids, all } => self.destroy(ids, *all),
-            Verb::Wait { id, timeout } => {
-                let event = self.manager().wait(*id, *timeout)?;
-                let text = describe(&event);
-                self.print(event, &text)
-            }
+            Verb::Events(verb) => self.events(verb),
+            Verb::Stats { ids } => self.stats(ids),
+            Verb::Top { interval } => self.top(*interval),
             Verb::Storage(verb) => self.storage(verb),
-            Verb::Tracking(verb) => self.tracking(verb),
+            Verb::Cbt(verb) => self.tracking(verb),
             Verb::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(*shell, &mut Cli::command(), "blksnap", &mut script);
@@ -546,8 +622,76 @@ impl Run<'_, '_> {
         first.map_or(Ok(()), Err)
     }
 
+    fn events(&mut self, verb: &EventsVerb) -> Result<(), Failure> {
+        let ids = match verb {
+            EventsVerb::Wait { id, timeout } => {
+                let event = self.manager().wait(*id, *timeout)?;
+                let text = describe(&event);
+                return self.print(event, &text);
+            }
+            EventsVerb::Follow { ids } => ids,
+        };
+        let manager = Manager::new(self.env.kernel, self.env.stop);
+        let (json, out) = (self.json, &mut *self.env.out);
+        manager.follow(ids, &mut |id, event| {
+            match json {
+                true => {
+                    let line = serde_json::to_string(&Followed { id, event })
+                        .map_err(std::io::Error::from)?;
+                    writeln!(out, "{line}")?;
+                }
+                false => writeln!(out, "{id}: {}", describe(event))?,
+            }
+            // Whoever reads this wants it now.
+            Ok(out.flush()?)
+        })
+    }
+
+    fn stats(&mut self, ids: &[Uuid]) -> Result<(), Failure> {
+        let all = match ids.is_empty() {
+            true => self.manager().all_statistics()?,
+            false => ids
+                .iter()
+                .map(|&id| self.manager().statistics(id))
+                .collect::<Result<_, _>>()?,
+        };
+        let text: String = all.iter().map(describe_statistics).collect();
+        self.print(json!({ "snapshots": all }), &text)
+    }
+
+    fn top(&mut self, interval: Duration) -> Result<(), Failure> {
+        if self.json || !self.env.terminal {
+            return Err(
+                Failure::new(Kind::Usage, "the live view needs a terminal to be shown on")
+                    .hint("`blksnap stats --json` gives the numbers to programs"),
+            );
+        }
+        let manager = Manager::new(self.env.kernel, self.env.stop);
+        // What can go wrong should do so before the terminal looks different.
+        let mut now = manager.all_statistics()?;
+        let mut before = Vec::new();
+        let mut elapsed = Duration::ZERO;
+        let mut screen = top::Screen::new(&mut *self.env.out)?;
+        loop {
+            let looked = Instant::now();
+            screen.show(&top::page(&now, &before, elapsed, top::size()))?;
+            while looked.elapsed() < interval {
+                if (self.env.stop)() {
+                    return Ok(());
+                }
+                std::thread::sleep(STOP_CHECK.min(interval.saturating_sub(looked.elapsed())));
+            }
+            before = std::mem::replace(&mut now, manager.all_statistics()?);
+            elapsed = looked.elapsed();
+        }
+    }
+
     fn storage(&mut self, verb: &StorageVerb) -> Result<(), Failure> {
         let (report, what) = match verb {
+            StorageVerb::Append { id, file } => {
+                self.manager().append(*id, file)?;
+                return self.print(json!({ "id": id, "appended": file }), "");
+            }
             StorageVerb::Create { file, size } => (storage::create(file, *size)?, "made"),
             StorageVerb::Check { file } => (storage::check(file)?, "suitable"),
         };
@@ -577,7 +721,30 @@ impl Run<'_, '_> {
                 );
                 self.print(t, &text)
             }
-            TrackingVerb::Map { device, output } => {
+            TrackingVerb::Map {
+                device,
+                since,
+                output: None,
+            } => {
+                let t = self.manager().tracking(device)?;
+                let map = self.manager().tracking_map(device)?;
+                let ranges = changed(&map, *since, &t);
+                let text: String = ranges
+                    .iter()
+                    .map(|r| format!("{}+{} {}\n", r.first, r.count, r.number))
+                    .collect();
+                self.print(
+                    json!({ "device": device, "generation": t.generation,
+                            "change_number": t.change_number, "since": since,
+                            "ranges": ranges }),
+                    &text,
+                )
+            }
+            TrackingVerb::Map {
+                device,
+                output: Some(output),
+                ..
+            } => {
                 let map = self.manager().tracking_map(device)?;
                 std::fs::write(output, &map).map_err(|e| {
                     Failure::new(
@@ -602,6 +769,53 @@ impl Run<'_, '_> {
     }
 }
 
+/// A run of blocks that last changed in one period.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Changed {
+    first: u64,
+    count: u64,
+    number: u8,
+}
+
+/// What changed after the period `since`, in sectors; the last block may end with the device.
+fn changed(map: &[u8], since: u8, tracking: &Tracking) -> Vec<Changed> {
+    let block = u64::from(tracking.block_size) / SECTOR;
+    let end = tracking.capacity / SECTOR;
+    let mut ranges: Vec<Changed> = Vec::new();
+    for (i, &number) in map.iter().enumerate() {
+        let first = i as u64 * block;
+        if number <= since || first >= end {
+            continue;
+        }
+        let count = block.min(end - first);
+        match ranges.last_mut() {
+            Some(last) if last.number == number && last.first + last.count == first => {
+                last.count += count;
+            }
+            _ => ranges.push(Changed {
+                first,
+                count,
+                number,
+            }),
+        }
+    }
+    ranges
+}
+
+fn describe_statistics(statistics: &Statistics) -> String {
+    let mut text = format!("{}\n", statistics.id);
+    for (name, value) in &statistics.values {
+        text += &format!("  {name} {value}\n");
+    }
+    for device in &statistics.devices {
+        text += &format!("  device {}\n", device.device);
+        for (name, value) in &device.values {
+            text += &format!("    {name} {value}\n");
+        }
+    }
+    text
+}
+
 fn describe(event: &Event) -> String {
     match event {
         Event::Corrupted { device, error, .. } => {
@@ -610,6 +824,11 @@ fn describe(event: &Event) -> String {
         Event::NoSpace { requested, .. } => format!(
             "no space left in the difference storage ({} more needed)",
             human(*requested)
+        ),
+        Event::LowSpace { free, capacity, .. } => format!(
+            "only {} of {} left in the difference storage, which cannot grow",
+            human(*free),
+            human(*capacity)
         ),
         Event::Unknown { code, .. } => format!("event {code}, which is newer than this program"),
     }
@@ -624,7 +843,10 @@ fn describe_device(info: &DeviceInfo) -> String {
         State::Corrupted => "snapshot corrupted",
     };
     if let Some(error) = &info.error {
-        text += &format!(" ({error})");
+        text += &match info.state {
+            State::Corrupted => format!(" ({error})"),
+            _ => format!(", the last one was lost ({error})"),
+        };
     }
     if let Some(image) = &info.image {
         text += &format!(", image {}", image.display());
@@ -693,6 +915,7 @@ mod tests {
                 out: &mut out,
                 err: &mut err,
                 stop: &|| false,
+                terminal: false,
             };
             if let Err(failure) = run(&cli, &mut env) {
                 report(&failure, cli.json, &mut err);
@@ -764,16 +987,23 @@ mod tests {
             step("blksnap image /dev/a");
             bench.mock.corrupt("/dev/b".as_ref(), -28);
             step("blksnap info");
-            step("blksnap tracking info /dev/a");
-            step("blksnap tracking dirty /dev/a 0+8 4096+1");
+            step("blksnap cbt info /dev/a");
+            step("blksnap cbt dirty /dev/a 0+8 4096+1");
+            step("blksnap stats");
+            step("blksnap top");
+            step(&format!("blksnap storage append {ID} /mnt/more"));
             let mut event = blksnap_event::new_zeroed();
             event.code = 1;
             event.data[0] = 64;
             bench.mock.set_event(event);
-            step(&format!("blksnap wait {ID} --timeout 1s"));
-            step(&format!("blksnap wait {ID} --timeout 0s"));
+            step(&format!("blksnap events wait {ID} --timeout 1s"));
+            step(&format!("blksnap events wait {ID} --timeout 0s"));
             step("blksnap destroy --all");
             step(&format!("blksnap destroy {ID}"));
+            step(&format!("blksnap events wait {ID} --timeout 0s"));
+            step(&format!("blksnap events follow {ID}"));
+            step(&format!("blksnap stats {ID}"));
+            step(&format!("blksnap storage append {ID} /mnt/more"));
             step("blksnap detach /dev/a /dev/b");
             step("blksnap info /dev/a");
             step("blksnap image /dev/a");
@@ -824,9 +1054,85 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("map");
         bench.run("blksnap attach /dev/a");
-        let line = format!("blksnap tracking map /dev/a --output {}", path.display());
+        let line = format!("blksnap cbt map /dev/a --output {}", path.display());
         assert_eq!(bench.run(&line), "");
         assert_eq!(std::fs::read(path).unwrap(), bench.mock.map());
+    }
+
+    #[test]
+    fn changed_blocks_become_ranges() {
+        let tracking = Tracking {
+            capacity: 5 * 65536 - 4096,
+            block_size: 65536,
+            block_count: 5,
+            generation: ID,
+            change_number: 3,
+        };
+        let range = |first, count, number| Changed {
+            first,
+            count,
+            number,
+        };
+        let map = [1, 1, 0, 2, 2];
+        assert_eq!(
+            changed(&map, 0, &tracking),
+            [range(0, 256, 1), range(384, 248, 2)]
+        );
+        assert_eq!(changed(&map, 1, &tracking), [range(384, 248, 2)]);
+        assert_eq!(changed(&map, 2, &tracking), []);
+        // Longer than the device: what is not there has not changed.
+        assert_eq!(changed(&[0, 0, 0, 0, 0, 9], 0, &tracking), []);
+    }
+
+    #[test]
+    fn events_are_followed_line_by_line() {
+        let bench = Bench::new();
+        bench.run("blksnap create --storage /a --limit 1M");
+        let mut event = blksnap_event::new_zeroed();
+        event.code = 2;
+        event.data[0] = 8;
+        event.data[8] = 64;
+        bench.mock.set_event(event);
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let asked = std::cell::Cell::new(0);
+        let cli = Cli::try_parse_from(["blksnap", "events", "follow", "--json"]).unwrap();
+        let mut env = Env {
+            kernel: &bench.mock,
+            registry: &bench.registry,
+            out: &mut out,
+            err: &mut err,
+            stop: &|| asked.replace(asked.get() + 1) > 1,
+            terminal: false,
+        };
+        run(&cli, &mut env).unwrap();
+        let lines = String::from_utf8(out).unwrap();
+        assert_eq!(lines.lines().count(), 1);
+        let event: serde_json::Value = serde_json::from_str(&lines).unwrap();
+        assert_eq!(event["id"], ID.to_string());
+        assert_eq!(event["event"], "low-space");
+        assert_eq!(event["free"], 4096);
+    }
+
+    #[test]
+    fn the_live_view_gives_the_terminal_back() {
+        let bench = Bench::new();
+        bench.run("blksnap create --storage /a --limit 1M");
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let asked = std::cell::Cell::new(0);
+        let cli = Cli::try_parse_from(["blksnap", "top", "--interval", "100ms"]).unwrap();
+        let mut env = Env {
+            kernel: &bench.mock,
+            registry: &bench.registry,
+            out: &mut out,
+            err: &mut err,
+            stop: &|| asked.replace(asked.get() + 1) > 4,
+            terminal: true,
+        };
+        run(&cli, &mut env).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(&ID.to_string()));
+        assert!(text.ends_with("\x1b[?1049l"));
+        assert!(Cli::try_parse_from(["blksnap", "top", "--interval", "1ms"]).is_err());
     }
 
     #[test]

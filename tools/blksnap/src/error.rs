@@ -15,6 +15,8 @@ pub enum Step {
     OpenDevice(PathBuf),
     /// Listing the block devices.
     ListDevices(PathBuf),
+    /// Reading what the driver tells in debugfs.
+    ReadStatistics(PathBuf),
     /// The ioctl itself.
     Request,
 }
@@ -141,6 +143,7 @@ pub fn errno_name(errno: Errno) -> String {
     let name = match errno {
         Errno::PERM => "EPERM",
         Errno::NOENT => "ENOENT",
+        Errno::SRCH => "ESRCH",
         Errno::INTR => "EINTR",
         Errno::IO => "EIO",
         Errno::NXIO => "ENXIO",
@@ -184,6 +187,8 @@ pub enum Doing<'a> {
     Version,
     /// Making a snapshot with this storage.
     Create(&'a str),
+    /// Adding this storage to a snapshot.
+    Append(&'a str, &'a str),
     /// Dropping a snapshot.
     Destroy(&'a str),
     /// Taking a snapshot.
@@ -204,6 +209,8 @@ pub enum Doing<'a> {
     Tracking(&'a str),
     /// Looking at a device.
     Look(&'a str),
+    /// Asking what a snapshot is doing.
+    Statistics(&'a str),
 }
 
 const LOG: &str = "the kernel log names the reason, see `dmesg | tail`";
@@ -214,6 +221,9 @@ impl Doing<'_> {
         match self {
             Doing::Version => "cannot read the driver's version".into(),
             Doing::Create(path) => format!("cannot make a snapshot with the storage {path}"),
+            Doing::Append(path, id) => {
+                format!("cannot add the storage {path} to the snapshot {id}")
+            }
             Doing::Destroy(id) => format!("cannot destroy the snapshot {id}"),
             Doing::Take(id) => format!("cannot take the snapshot {id}"),
             Doing::Collect => "cannot list the snapshots".into(),
@@ -224,6 +234,7 @@ impl Doing<'_> {
             Doing::Info(device) => format!("cannot read the state of {device}"),
             Doing::Tracking(device) => format!("cannot use change tracking on {device}"),
             Doing::Look(device) => format!("cannot use {device}"),
+            Doing::Statistics(id) => format!("cannot read the statistics of the snapshot {id}"),
         }
     }
 
@@ -237,6 +248,7 @@ impl Doing<'_> {
                 format!("{} cannot be read", path.display()),
                 "mount sysfs there".to_owned(),
             ),
+            Step::ReadStatistics(path) => read_statistics(fault.errno, &path.display().to_string()),
             Step::Request => self.request(fault.errno),
         };
         let failure = Failure::new(kind, format!("{}: {cause}", self.cannot())).errno(fault.errno);
@@ -286,32 +298,29 @@ impl Doing<'_> {
             (Tracking(_), Errno::INVAL | Errno::RANGE) => (
                 Kind::Usage,
                 "the range is not on the device",
-                "`blksnap tracking info` tells the size",
+                "`blksnap cbt info` tells the size",
             ),
             (Detach(_), Errno::BUSY) => (
                 Kind::Busy,
                 "the device is in a snapshot",
                 "destroy the snapshot first, `blksnap list` shows it",
             ),
-            (Add(..), Errno::NOENT) => (
+            (_, Errno::SRCH) => (
                 Kind::NotFound,
                 "there is no such snapshot",
                 "`blksnap list` shows those there are",
+            ),
+            (Add(..), Errno::NOENT) => (
+                Kind::NotFound,
+                "no filter is attached",
+                "attach it with `blksnap attach`",
             ),
             (Add(..), Errno::BUSY | Errno::ALREADY | Errno::EXIST) => (
                 Kind::Busy,
                 "the device is in a snapshot already, or the snapshot has been taken",
                 "a device can be in one snapshot at a time; `blksnap info` shows its state",
             ),
-            (Take(_) | Destroy(_) | Wait(_), Errno::NOENT | Errno::NODEV)
-                if !matches!((self, errno), (Take(_), Errno::NODEV)) =>
-            {
-                (
-                    Kind::NotFound,
-                    "there is no such snapshot",
-                    "`blksnap list` shows those there are",
-                )
-            }
+            (Wait(_), Errno::NOENT) => (Kind::Timeout, "nothing happened in time", ""),
             (Take(_), Errno::NODEV) => (
                 Kind::NotFound,
                 "no device has been added, or one has vanished",
@@ -330,47 +339,60 @@ impl Doing<'_> {
                 "an image is in use",
                 "unmount the images first, `findmnt` shows where they are mounted",
             ),
-            (Create(_), Errno::NOENT | Errno::NOTDIR) => (
+            (Create(_) | Append(..), Errno::NOENT | Errno::NOTDIR) => (
                 Kind::NotFound,
                 "there is no such file",
                 "make it with `blksnap storage create`",
             ),
-            (Create(_), Errno::ACCESS) => (
+            (Create(_) | Append(..), Errno::ACCESS) => (
                 Kind::Denied,
                 "the file may not be opened for reading and writing",
                 "check the permissions of the file and of the folders above it",
             ),
-            (Create(_), Errno::PERM) => (
+            (Create(_) | Append(..), Errno::PERM) => (
                 Kind::Denied,
                 "not permitted, or the file is immutable or append-only",
                 "run this as root and look at the file with `lsattr`",
             ),
-            (Create(_), Errno::BUSY | Errno::TXTBSY) => (
+            (Create(_) | Append(..), Errno::BUSY | Errno::TXTBSY) => (
                 Kind::Busy,
                 "something else uses it: another snapshot, swap, a mount or a writer",
                 "close what has it open, `fuser -v` on the file shows it; the kernel log names the reason",
             ),
-            (Create(_), Errno::ISDIR | Errno::LOOP | Errno::NAMETOOLONG) => (
+            (Create(_) | Append(..), Errno::ISDIR | Errno::LOOP | Errno::NAMETOOLONG) => (
                 Kind::Unsuitable,
                 "it is no regular file or block device",
                 "make a file with `blksnap storage create`",
             ),
-            (Create(_), Errno::ROFS) => (
+            (Create(_) | Append(..), Errno::ROFS) => (
                 Kind::Denied,
                 "its filesystem is read-only",
                 "put the storage on a filesystem that can be written",
             ),
-            (Create(_), Errno::INVAL | Errno::OPNOTSUPP | Errno::MEDIUMTYPE | Errno::RANGE) => (
+            (
+                Create(_) | Append(..),
+                Errno::INVAL | Errno::OPNOTSUPP | Errno::MEDIUMTYPE | Errno::RANGE,
+            ) => (
                 Kind::Unsuitable,
                 "the file cannot be a difference storage",
                 "`blksnap storage check` on the file and `dmesg | tail` tell why; `blksnap storage create` makes one that can",
             ),
-            (Create(_), Errno::FBIG | Errno::OVERFLOW) => (
+            (Append(..), Errno::MFILE) => (
+                Kind::NoSpace,
+                "the storage is on as many devices as it can be",
+                "",
+            ),
+            (Append(..), Errno::NOTTY) => (
+                Kind::Unsupported,
+                "this kernel's blksnap cannot add storage to a snapshot",
+                "make a larger storage with `blksnap storage create`, for the next snapshot",
+            ),
+            (Create(_) | Append(..), Errno::FBIG | Errno::OVERFLOW) => (
                 Kind::Usage,
                 "the limit is too large",
                 "give a smaller --limit",
             ),
-            (Create(_), Errno::NOSPC | Errno::DQUOT) => (
+            (Create(_) | Append(..), Errno::NOSPC | Errno::DQUOT) => (
                 Kind::NoSpace,
                 "the file is too small, or there is no space left on its filesystem",
                 "make room, or make a larger storage with `blksnap storage create`",
@@ -439,6 +461,28 @@ fn open_control(errno: Errno, path: &str) -> (Kind, String, String) {
     }
 }
 
+fn read_statistics(errno: Errno, path: &str) -> (Kind, String, String) {
+    match errno {
+        Errno::NOENT => (
+            Kind::NotFound,
+            format!("there is no {path}"),
+            "`blksnap list` shows the snapshots; the file needs debugfs, mounted with \
+             `mount -t debugfs none /sys/kernel/debug`"
+                .into(),
+        ),
+        Errno::ACCESS | Errno::PERM => (
+            Kind::Denied,
+            format!("{path} may not be read"),
+            "run this as root".into(),
+        ),
+        _ => (
+            Kind::Other,
+            format!("{path}: {}", std::io::Error::from(errno)),
+            String::new(),
+        ),
+    }
+}
+
 fn open_device(errno: Errno) -> (Kind, String, String) {
     let (kind, cause, hint) = match errno {
         Errno::NOENT | Errno::NOTDIR => (
@@ -494,16 +538,31 @@ mod tests {
             (Detach("d"), Errno::BUSY, Kind::Busy, "in a snapshot"),
             (
                 Add("d", "s"),
-                Errno::NOENT,
+                Errno::SRCH,
                 Kind::NotFound,
                 "no such snapshot",
             ),
-            (Take("s"), Errno::NOENT, Kind::NotFound, "no such snapshot"),
+            (Add("d", "s"), Errno::NOENT, Kind::NotFound, "no filter"),
+            (Take("s"), Errno::SRCH, Kind::NotFound, "no such snapshot"),
+            (
+                Append("f", "s"),
+                Errno::SRCH,
+                Kind::NotFound,
+                "no such snapshot",
+            ),
+            (Append("f", "s"), Errno::BUSY, Kind::Busy, "something else"),
+            (
+                Append("f", "s"),
+                Errno::NOTTY,
+                Kind::Unsupported,
+                "cannot add",
+            ),
+            (Wait("s"), Errno::NOENT, Kind::Timeout, "in time"),
             (Take("s"), Errno::NODEV, Kind::NotFound, "no device"),
             (Take("s"), Errno::NOSPC, Kind::NoSpace, "full"),
             (
                 Destroy("s"),
-                Errno::NODEV,
+                Errno::SRCH,
                 Kind::NotFound,
                 "no such snapshot",
             ),

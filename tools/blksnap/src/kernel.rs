@@ -25,6 +25,8 @@ pub trait Kernel {
     fn version(&self) -> Result<blksnap_version, Fault>;
     /// Makes a snapshot whose difference storage is at `storage` and may grow to `limit` sectors.
     fn create(&self, limit: u64, storage: &CStr) -> Result<Uuid, Fault>;
+    /// Adds a further file to the difference storage of a snapshot.
+    fn append(&self, id: Uuid, storage: &CStr) -> Result<(), Fault>;
     /// Drops a snapshot.
     fn destroy(&self, id: Uuid) -> Result<(), Fault>;
     /// Takes a snapshot of all devices added to it.
@@ -53,6 +55,8 @@ pub trait Kernel {
     fn device_number(&self, device: &Path) -> Result<(u32, u32), Fault>;
     /// All block devices of the machine.
     fn block_devices(&self) -> Result<Vec<PathBuf>, Fault>;
+    /// What the driver tells about a snapshot's work, a name and a value in each line.
+    fn statistics(&self, id: Uuid) -> Result<String, Fault>;
     /// Where the node of a disk of that name is.
     fn node(&self, name: &str) -> PathBuf;
 }

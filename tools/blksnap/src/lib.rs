@@ -16,8 +16,10 @@ pub mod fiemap;
 pub mod kernel;
 pub mod manager;
 pub mod registry;
+pub mod stats;
 pub mod storage;
 pub mod sys;
+pub mod top;
 
 #[cfg(test)]
 mod mock;

@@ -7,6 +7,7 @@ use blksnap::registry::Registry;
 use blksnap::sys::Linux;
 use clap::Parser;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +18,15 @@ const STATE_DIR: &str = "/run/blksnap";
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let stop = Arc::new(AtomicBool::new(false));
-    // Only what takes several steps is undone; anything else just ends.
-    if matches!(cli.verb, Verb::Snapshot { .. }) {
+    // What takes several steps is undone, what goes on until it is stopped ends in order; anything
+    // else just ends.
+    if matches!(
+        cli.verb,
+        Verb::Snapshot { .. } | Verb::Events(_) | Verb::Top { .. }
+    ) {
         for signal in [SIGINT, SIGTERM] {
             if let Err(e) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
-                eprintln!("warning: Ctrl-C will not undo what was begun: {e}");
+                eprintln!("warning: Ctrl-C will end this without tidying up: {e}");
             }
         }
     }
@@ -36,6 +41,7 @@ fn main() -> ExitCode {
             out: &mut anstream::stdout(),
             err: &mut err,
             stop: &|| stop.load(Ordering::Relaxed),
+            terminal: std::io::stdout().is_terminal(),
         },
     );
     match result {

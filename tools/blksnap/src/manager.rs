@@ -4,10 +4,11 @@
 
 use crate::error::{Doing, Failure, Fault, Kind, Step};
 use crate::kernel::{Collected, Kernel};
+use crate::stats::Statistics;
 use blksnap_uapi::{
-    BLKSNAP_EVENT_CORRUPTED, BLKSNAP_EVENT_NO_SPACE, BLKSNAP_IMAGE_PREFIX, blksnap_cbt_info,
-    blksnap_event, blksnap_event_corrupted, blksnap_event_no_space, blksnap_sectors,
-    blksnap_snapshot_info,
+    BLKSNAP_EVENT_CORRUPTED, BLKSNAP_EVENT_LOW_SPACE, BLKSNAP_EVENT_NO_SPACE, BLKSNAP_IMAGE_PREFIX,
+    blksnap_cbt_info, blksnap_event, blksnap_event_corrupted, blksnap_event_low_space,
+    blksnap_event_no_space, blksnap_sectors, blksnap_snapshot_info,
 };
 use rustix::io::Errno;
 use serde::Serialize;
@@ -24,8 +25,11 @@ pub const SECTOR: u64 = 512;
 /// How often the list of snapshots may grow between two looks before we give up.
 const COLLECT_TRIES: usize = 16;
 
-/// Longest single wait, so that a snapshot that is gone is noticed.
+/// Longest single wait.
 const WAIT_SLICE: Duration = Duration::from_secs(10);
+
+/// How long looking at all snapshots in turn may take.
+const FOLLOW_ROUND: Duration = Duration::from_millis(400);
 
 /// A device of a fresh snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,7 +76,7 @@ pub struct Tracking {
     pub block_count: u32,
     /// Numbers of different generations must not be compared.
     pub generation: Uuid,
-    /// Number of blocks that change now.
+    /// The period that ended with the last snapshot, 0 before the first one.
     pub change_number: u8,
 }
 
@@ -97,7 +101,7 @@ pub struct DeviceInfo {
     pub state: State,
     /// The image's device node.
     pub image: Option<PathBuf>,
-    /// Name of the error that made the image unusable.
+    /// Name of the error that made the image unusable, or the last one if there is none now.
     pub error: Option<String>,
     /// Change tracking, where the driver has it.
     pub tracking: Option<Tracking>,
@@ -122,6 +126,15 @@ pub enum Event {
         time: i64,
         /// Bytes that were asked for in vain.
         requested: u64,
+    },
+    /// Little is left in the difference storage, and it cannot grow.
+    LowSpace {
+        /// When, as the driver counts nanoseconds.
+        time: i64,
+        /// Bytes that are left.
+        free: u64,
+        /// Bytes that there are in all.
+        capacity: u64,
     },
     /// Newer than this program.
     Unknown {
@@ -150,6 +163,14 @@ impl From<&blksnap_event> for Event {
                     .requested
                     .saturating_mul(SECTOR),
             },
+            BLKSNAP_EVENT_LOW_SPACE => {
+                let data = prefix::<blksnap_event_low_space>(&event.data);
+                Event::LowSpace {
+                    time,
+                    free: data.free_sectors.saturating_mul(SECTOR),
+                    capacity: data.capacity_sectors.saturating_mul(SECTOR),
+                }
+            }
             code => Event::Unknown { time, code },
         }
     }
@@ -241,6 +262,37 @@ impl<'a> Manager<'a> {
             .map_err(|f| Doing::Create(&shown).failed(&f))
     }
 
+    /// Adds a further file or block device to a snapshot's difference storage.
+    pub fn append(&self, id: Uuid, storage: &Path) -> Result<(), Failure> {
+        let shown = show(storage);
+        let path = CString::new(storage.as_os_str().as_bytes())
+            .map_err(|_| Failure::new(Kind::Usage, "the storage's path has a NUL in it"))?;
+        self.kernel
+            .append(id, &path)
+            .map_err(|f| Doing::Append(&shown, &id.to_string()).failed(&f))
+    }
+
+    /// What a snapshot is doing.
+    pub fn statistics(&self, id: Uuid) -> Result<Statistics, Failure> {
+        self.kernel
+            .statistics(id)
+            .map(|text| Statistics::parse(id, &text))
+            .map_err(|f| Doing::Statistics(&id.to_string()).failed(&f))
+    }
+
+    /// What all snapshots are doing; those that go meanwhile are left out.
+    pub fn all_statistics(&self) -> Result<Vec<Statistics>, Failure> {
+        let mut all = Vec::new();
+        for id in self.list()? {
+            match self.statistics(id) {
+                Ok(statistics) => all.push(statistics),
+                Err(failure) if !self.list()?.contains(&id) => drop(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(all)
+    }
+
     /// Puts the filter on a device; says whether it was not there before.
     pub fn attach(&self, device: &Path) -> Result<bool, Failure> {
         match self.kernel.attach(device) {
@@ -262,7 +314,7 @@ impl<'a> Manager<'a> {
         let failed = |fault: &Fault| Doing::Add(&show(device), &id.to_string()).failed(fault);
         match self.kernel.add(device, id) {
             Ok(()) => return Ok(false),
-            // Either there is no filter, or there is no snapshot: the second try tells.
+            // There is no filter.
             Err(fault) if fault.is(Errno::NOENT) => {}
             Err(fault) => return Err(failed(&fault)),
         }
@@ -453,9 +505,9 @@ impl<'a> Manager<'a> {
             .filter(|info| info.error != 0)
             .map(|info| negative_errno(info.error));
         let state = match (&image, &error) {
-            (_, Some(_)) => State::Corrupted,
+            (Some(_), Some(_)) => State::Corrupted,
             (Some(_), None) => State::Snapshot,
-            (None, None) => State::Attached,
+            (None, _) => State::Attached,
         };
         Ok(DeviceInfo {
             state,
@@ -523,27 +575,91 @@ impl<'a> Manager<'a> {
 
     /// Waits for an event of a snapshot, for ever if there is no `timeout`.
     pub fn wait(&self, id: Uuid, timeout: Option<Duration>) -> Result<Event, Failure> {
-        let shown = id.to_string();
         let end = timeout.map(|timeout| Instant::now() + timeout);
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             let slice = left.map_or(WAIT_SLICE, |left| left.min(WAIT_SLICE));
-            match self.kernel.wait_event(id, slice.as_millis() as u32) {
-                Ok(event) => return Ok(Event::from(&*event)),
-                // No event in time, or no such snapshot: the list tells which.
-                Err(fault) if fault.is(Errno::NOENT) => {
-                    if !self.list()?.contains(&id) {
-                        return Err(Doing::Wait(&shown).failed(&fault));
-                    }
-                }
-                Err(fault) => return Err(Doing::Wait(&shown).failed(&fault)),
+            if let Some(event) = self.next_event(id, slice)? {
+                return Ok(event);
             }
-            self.check_stop()?;
+            if (self.stop)() {
+                return Err(Failure::new(
+                    Kind::Interrupted,
+                    format!("interrupted while waiting for an event of the snapshot {id}"),
+                ));
+            }
             if left.is_some_and(|left| left <= slice) {
                 return Err(Failure::new(
                     Kind::Timeout,
                     format!("nothing happened to the snapshot {id} in time"),
                 ));
+            }
+        }
+    }
+
+    /// The next event of a snapshot, if there is one in time and no signal comes first.
+    fn next_event(&self, id: Uuid, timeout: Duration) -> Result<Option<Event>, Failure> {
+        match self.kernel.wait_event(id, timeout.as_millis() as u32) {
+            Ok(event) => Ok(Some(Event::from(&*event))),
+            Err(fault) if fault.is(Errno::NOENT) || fault.is(Errno::INTR) => Ok(None),
+            Err(fault) => Err(Doing::Wait(&id.to_string()).failed(&fault)),
+        }
+    }
+
+    /// Tells the events of the given snapshots, or of all, as they come. Returns when the user
+    /// wants it to end, or when none of the given ones is left.
+    pub fn follow(
+        &self,
+        ids: &[Uuid],
+        tell: &mut dyn FnMut(Uuid, &Event) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        // A name that was never right is a mistake; one that goes later is an end.
+        let mut left = ids.to_vec();
+        if let Some(&missing) = {
+            let known = self.list()?;
+            left.iter().find(|&id| !known.contains(id))
+        } {
+            return Err(
+                Doing::Wait(&missing.to_string()).failed(&Fault::new(Step::Request, Errno::SRCH))
+            );
+        }
+        loop {
+            let known = self.list()?;
+            match ids.is_empty() {
+                true => left = known,
+                false => left.retain(|id| known.contains(id)),
+            }
+            if left.is_empty() && !ids.is_empty() {
+                return Ok(());
+            }
+            if left.is_empty() {
+                std::thread::sleep(FOLLOW_ROUND);
+            }
+            // Each in turn, none for longer than the round takes.
+            let slice = FOLLOW_ROUND / left.len().max(1) as u32;
+            for &id in &left {
+                if (self.stop)() {
+                    return Ok(());
+                }
+                let mut slice = slice.max(Duration::from_millis(1));
+                loop {
+                    match self.kernel.wait_event(id, slice.as_millis() as u32) {
+                        Ok(event) => tell(id, &Event::from(&*event))?,
+                        // Gone: the next round finds out.
+                        Err(fault)
+                            if [Errno::NOENT, Errno::INTR, Errno::SRCH]
+                                .iter()
+                                .any(|&errno| fault.is(errno)) =>
+                        {
+                            break;
+                        }
+                        Err(fault) => return Err(Doing::Wait(&id.to_string()).failed(&fault)),
+                    }
+                    slice = Duration::ZERO;
+                }
+            }
+            if (self.stop)() {
+                return Ok(());
             }
         }
     }
@@ -782,6 +898,11 @@ mod tests {
         assert_eq!(info.state, State::Corrupted);
         assert_eq!(info.error.as_deref(), Some("ENOSPC"));
         assert_eq!(manager.info_all().unwrap(), [info]);
+        // What became of the last snapshot is known until the next one.
+        mock.destroy(ID).unwrap();
+        let info = manager.info(device).unwrap();
+        assert_eq!(info.state, State::Attached);
+        assert_eq!(info.error.as_deref(), Some("ENOSPC"));
     }
 
     #[test]
@@ -829,6 +950,52 @@ mod tests {
     }
 
     #[test]
+    fn following_ends_with_the_snapshot_or_the_user() {
+        use zerocopy::FromZeros;
+        let mock = Mock::default();
+        let manager = Manager::new(&mock, &go_on);
+        let mut told = Vec::new();
+        let mut tell = |id: Uuid, event: &Event| {
+            told.push((id, event.clone()));
+            // It has told enough.
+            mock.destroy(ID).unwrap();
+            Ok(())
+        };
+        let failure = manager.follow(&[ID], &mut tell).unwrap_err();
+        assert_eq!(failure.kind, Kind::NotFound);
+
+        mock.create_snapshot();
+        let mut event = blksnap_event::new_zeroed();
+        event.code = BLKSNAP_EVENT_NO_SPACE;
+        mock.set_event(event);
+        manager.follow(&[ID], &mut tell).unwrap();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].0, ID);
+
+        mock.create_snapshot();
+        let asked = Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 3
+        };
+        let stopped = Manager::new(&mock, &stop);
+        stopped.follow(&[], &mut |_, _| Ok(())).unwrap();
+        let failure = stopped.wait(ID, None).unwrap_err();
+        assert_eq!(failure.kind, Kind::Interrupted);
+    }
+
+    #[test]
+    fn statistics_of_all_leave_out_what_has_gone() {
+        let mock = Mock::default();
+        let manager = Manager::new(&mock, &go_on);
+        assert!(manager.all_statistics().unwrap().is_empty());
+        assert_eq!(manager.statistics(ID).unwrap_err().kind, Kind::NotFound);
+        mock.create_snapshot();
+        let all = manager.all_statistics().unwrap();
+        assert_eq!(all[0].number("bytes_copied"), 8192);
+    }
+
+    #[test]
     fn events_are_decoded() {
         use zerocopy::FromZeros;
         let mut event = blksnap_event::new_zeroed();
@@ -852,6 +1019,17 @@ mod tests {
             Event::NoSpace {
                 time: 5,
                 requested: 1 << 20,
+            }
+        );
+        event.code = BLKSNAP_EVENT_LOW_SPACE;
+        event.data[..8].copy_from_slice(&8u64.to_ne_bytes());
+        event.data[8..16].copy_from_slice(&64u64.to_ne_bytes());
+        assert_eq!(
+            Event::from(&event),
+            Event::LowSpace {
+                time: 5,
+                free: 4096,
+                capacity: 32768,
             }
         );
         event.code = 77;

@@ -157,10 +157,19 @@ impl Kernel for Mock {
         )
     }
 
+    fn append(&self, id: Uuid, storage: &CStr) -> Result<(), Fault> {
+        self.end("append", storage.to_string_lossy(), || {
+            match self.snapshots.borrow().contains(&id) {
+                true => Ok(()),
+                false => Err(Errno::SRCH),
+            }
+        })
+    }
+
     fn destroy(&self, id: Uuid) -> Result<(), Fault> {
         self.end("destroy", "", || {
             if !self.snapshots.borrow_mut().remove(&id) {
-                return Err(Errno::NOENT);
+                return Err(Errno::SRCH);
             }
             for device in self.devices.borrow_mut().values_mut() {
                 if device.snapshot == Some(id) {
@@ -175,7 +184,7 @@ impl Kernel for Mock {
     fn take(&self, id: Uuid) -> Result<(), Fault> {
         self.end("take", "", || {
             if !self.snapshots.borrow().contains(&id) {
-                return Err(Errno::NOENT);
+                return Err(Errno::SRCH);
             }
             for device in self.devices.borrow_mut().values_mut() {
                 device.taken |= device.snapshot == Some(id);
@@ -208,7 +217,7 @@ impl Kernel for Mock {
         self.end("wait_event", timeout_ms, || {
             match self.snapshots.borrow().contains(&id) {
                 true => self.event.borrow_mut().take().ok_or(Errno::NOENT),
-                false => Err(Errno::NOENT),
+                false => Err(Errno::SRCH),
             }
         })
     }
@@ -240,7 +249,7 @@ impl Kernel for Mock {
         self.end("add", device.display(), || {
             self.filtered(device, |device| {
                 if !self.snapshots.borrow().contains(&id) {
-                    return Err(Errno::NOENT);
+                    return Err(Errno::SRCH);
                 }
                 match device.snapshot.replace(id) {
                     Some(_) => Err(Errno::BUSY),
@@ -313,6 +322,20 @@ impl Kernel for Mock {
 
     fn block_devices(&self) -> Result<Vec<PathBuf>, Fault> {
         Ok(["/dev/a", "/dev/b"].map(PathBuf::from).to_vec())
+    }
+
+    fn statistics(&self, id: Uuid) -> Result<String, Fault> {
+        match self.snapshots.borrow().contains(&id) {
+            true => Ok(
+                "state held\nstorage_used 16\nstorage_capacity 2048\nstorage_limit 4096\n\
+                 device 8:97\nchunks_copied 2\nbytes_copied 8192\n"
+                    .into(),
+            ),
+            false => Err(Fault::new(
+                Step::ReadStatistics("/debug/blksnap".into()),
+                Errno::NOENT,
+            )),
+        }
     }
 
     fn node(&self, name: &str) -> PathBuf {

@@ -11,7 +11,7 @@ use crate::error::{Failure, Kind, errno_name};
 use crate::fiemap::{self, Extent};
 use rustix::fs::{
     FallocateFlags, FileType, IFlags, Mode, OFlags, SeekFrom, fallocate, fstat, fstatfs, fsync,
-    ioctl_getflags, ioctl_setflags, open, seek,
+    ftruncate, ioctl_getflags, ioctl_setflags, open, seek,
 };
 use rustix::io::Errno;
 use serde::Serialize;
@@ -22,10 +22,11 @@ use std::path::{Path, PathBuf};
 const ALIGN: u64 = 4096;
 
 const BTRFS: u64 = 0x9123_683e;
+/// Only says how much memory may be used; what is stored goes elsewhere.
+const TMPFS: u64 = 0x0102_1994;
 
 /// Filesystems without blocks of their own on a disk, and how people call them.
 const WITHOUT_BLOCKS: &[(u64, &str)] = &[
-    (0x0102_1994, "tmpfs"),
     (0x8584_58f6, "ramfs"),
     (0x794c_7630, "overlayfs"),
     (0x6573_5546, "a FUSE filesystem"),
@@ -43,7 +44,7 @@ pub struct Report {
     pub path: PathBuf,
     /// Bytes.
     pub size: u64,
-    /// Pieces on the disk; 0 for a block device.
+    /// Pieces on the disk; 0 for a block device and for a file in memory.
     pub extents: usize,
 }
 
@@ -140,6 +141,9 @@ fn allocate(fd: &OwnedFd, path: &Path, magic: u64, size: u64) -> Result<(), Fail
         let flags = ioctl_getflags(fd).map_err(|e| os(path, doing, e))?;
         ioctl_setflags(fd, flags | IFlags::NOCOW).map_err(|e| os(path, doing, e))?;
     }
+    if magic == TMPFS {
+        return ftruncate(fd, size).map_err(|e| os(path, "set the size of", e));
+    }
     fallocate(fd, FallocateFlags::empty(), 0, size).map_err(|e| os(path, "allocate", e))?;
     fsync(fd).map_err(|e| os(path, "write back", e))
 }
@@ -180,6 +184,13 @@ fn check_file(fd: &OwnedFd, path: &Path, magic: u64, size: u64) -> Result<Report
             return Err(unsuitable(path, "copy-on-write is on for it")
                 .hint("make it with `blksnap storage create`, which turns it off in time"));
         }
+    }
+    if magic == TMPFS && size > 0 {
+        return Ok(Report {
+            path: path.to_owned(),
+            size,
+            extents: 0,
+        });
     }
     let extents = fiemap::extents(fd.as_fd()).map_err(|e| os(path, "find the blocks of", e))?;
     match problem(&extents, size) {
@@ -266,9 +277,10 @@ mod tests {
 
     #[test]
     fn filesystems_without_blocks_are_named() {
-        let failure = refuse_without_blocks("/x".as_ref(), 0x0102_1994).unwrap_err();
+        let failure = refuse_without_blocks("/x".as_ref(), 0x6969).unwrap_err();
         assert_eq!(failure.kind, Kind::Unsuitable);
-        assert!(failure.message.contains("tmpfs"));
+        assert!(failure.message.contains("NFS"));
+        assert!(refuse_without_blocks("/x".as_ref(), TMPFS).is_ok());
         assert!(refuse_without_blocks("/x".as_ref(), BTRFS).is_ok());
     }
 

@@ -74,6 +74,7 @@ pub struct Linux<C = Syscall> {
     call: C,
     devices: PathBuf,
     sysfs: PathBuf,
+    debugfs: PathBuf,
     /// What a device has to be; tests have to do with what every machine has.
     device_type: FileType,
 }
@@ -85,6 +86,7 @@ impl Linux {
             call: Syscall,
             devices: "/dev".into(),
             sysfs: "/sys".into(),
+            debugfs: "/sys/kernel/debug".into(),
             device_type: FileType::BlockDevice,
         }
     }
@@ -209,6 +211,18 @@ impl<C: Call> Kernel for Linux<C> {
         Ok(Uuid::from_bytes(create.id.b))
     }
 
+    fn append(&self, id: Uuid, storage: &CStr) -> Result<(), Fault> {
+        let mut append = blksnap_storage_append {
+            id: blksnap_uuid { b: id.into_bytes() },
+            path: storage.as_ptr().expose_provenance() as u64,
+        };
+        let fd = self.open_control()?;
+        // SAFETY: `path` is the address of a NUL-terminated string that is borrowed for the
+        // call, and the kernel only reads it.
+        unsafe { self.request(&fd, BLKSNAP_IOCTL_APPEND_STORAGE, &mut append) }?;
+        Ok(())
+    }
+
     fn destroy(&self, id: Uuid) -> Result<(), Fault> {
         let mut id = blksnap_uuid { b: id.into_bytes() };
         // SAFETY: The argument holds no address.
@@ -255,6 +269,8 @@ impl<C: Call> Kernel for Linux<C> {
         let mut event = Box::new(blksnap_event::new_zeroed());
         event.id.b = id.into_bytes();
         event.timeout_ms = timeout_ms;
+        // Older clients know of fewer kinds and are told of no others.
+        event.code = BLKSNAP_EVENT_LOW_SPACE;
         let fd = self.open_control()?;
         // SAFETY: The argument holds no address.
         unsafe { self.request(&fd, BLKSNAP_IOCTL_WAIT_EVENT, &mut *event) }?;
@@ -350,6 +366,14 @@ impl<C: Call> Kernel for Linux<C> {
         Ok(devices)
     }
 
+    fn statistics(&self, id: Uuid) -> Result<String, Fault> {
+        let path = self.debugfs.join("blksnap").join(id.to_string());
+        fs::read_to_string(&path).map_err(|e| {
+            let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
+            Fault::new(Step::ReadStatistics(path), errno)
+        })
+    }
+
     fn node(&self, name: &str) -> PathBuf {
         self.devices.join(name)
     }
@@ -421,6 +445,7 @@ mod tests {
             call: recorder,
             devices: dir.path().to_owned(),
             sysfs: dir.path().to_owned(),
+            debugfs: dir.path().to_owned(),
             device_type: FileType::BlockDevice,
         }
     }
@@ -459,6 +484,32 @@ mod tests {
             (2, 1, 7, 9)
         );
         assert_eq!(only_call(&recorder), (0x8008_5600, vec![0; 8]));
+    }
+
+    #[test]
+    fn append_sends_id_and_path() {
+        let recorder = Recorder {
+            address: Some((16, 6)),
+            ..Recorder::default()
+        };
+        let dir = dir();
+        with_control(&recorder, &dir).append(ID, c"/d/st").unwrap();
+        let (op, arg) = only_call(&recorder);
+        assert_eq!(op, 0x4018_5606);
+        assert_eq!(arg[..16], *ID.as_bytes());
+        assert_eq!(*recorder.pointed.borrow(), b"/d/st\0");
+    }
+
+    #[test]
+    fn statistics_are_read_from_a_file_of_the_snapshot() {
+        let recorder = Recorder::default();
+        let dir = dir();
+        let linux = with_control(&recorder, &dir);
+        let fault = linux.statistics(ID).unwrap_err();
+        assert_eq!(fault.errno, Errno::NOENT);
+        fs::create_dir(dir.path().join("blksnap")).unwrap();
+        fs::write(dir.path().join(format!("blksnap/{ID}")), "state held\n").unwrap();
+        assert_eq!(linux.statistics(ID).unwrap(), "state held\n");
     }
 
     #[test]
@@ -548,7 +599,8 @@ mod tests {
         assert_eq!((op, arg.len()), (0x9000_5605, 4096));
         assert_eq!(arg[..16], *ID.as_bytes());
         assert_eq!(arg[16..20], 1500u32.to_ne_bytes());
-        assert!(arg[20..].iter().all(|&b| b == 0));
+        assert_eq!(arg[20..24], BLKSNAP_EVENT_LOW_SPACE.to_ne_bytes());
+        assert!(arg[24..].iter().all(|&b| b == 0));
     }
 
     #[test]
@@ -558,6 +610,7 @@ mod tests {
             call: &recorder,
             devices: "/nonexistent".into(),
             sysfs: "/nonexistent".into(),
+            debugfs: "/nonexistent".into(),
             device_type: FileType::BlockDevice,
         };
         let fault = linux.version().unwrap_err();
@@ -585,6 +638,7 @@ mod tests {
             call: recorder,
             devices: "/dev".into(),
             sysfs: "/sys".into(),
+            debugfs: "/nonexistent".into(),
             device_type: FileType::CharacterDevice,
         }
     }

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::bench::cow::guest::GuestBench;
+use crate::bench::pin::GuestPin;
 use crate::build::Profile;
 use crate::demo::guest::GuestDemo;
 use crate::fail::EXIT_STATUSES;
@@ -70,6 +71,7 @@ pub enum Verb {
     #[command(
         after_help = "Examples:\n  cargo klab test\n  cargo klab test --fs xfs\n  \
         cargo klab test --profile debug --filter generic/92\n  \
+        cargo klab test --stock                # the bugs of the kernel without the series, on both\n  \
         cargo klab test --suite fstests --fstests ~/xfstests-dev"
     )]
     Test(TestArgs),
@@ -101,6 +103,9 @@ pub enum Verb {
     /// (internal) the part of the demonstration that runs in a guest
     #[command(hide = true)]
     GuestDemo(GuestDemo),
+    /// (internal) the part of `bench pin` that runs in a guest
+    #[command(hide = true)]
+    GuestBenchPin(GuestPin),
     /// (internal) the part of the measurements that runs in a guest
     #[command(hide = true)]
     GuestBench(GuestBench),
@@ -158,8 +163,14 @@ pub struct TestArgs {
     #[command(flatten)]
     pub source: Source,
     /// Test this User Mode Linux kernel instead of building one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kdir", "profile"])]
     pub kernel: Option<PathBuf>,
+    /// With --stock: this unpatched kernel instead of building one
+    #[arg(long, value_name = "FILE", requires = "stock", conflicts_with_all = ["kdir", "profile"])]
+    pub stock_kernel: Option<PathBuf>,
+    /// With --stock: write the table into README.md as well
+    #[arg(long, requires = "stock", conflicts_with_all = ["fs", "filter"])]
+    pub update_readme: bool,
     /// Only these groups; may be repeated
     #[arg(long, value_enum)]
     pub suite: Vec<Group>,
@@ -209,6 +220,39 @@ pub enum BenchVerb {
         cargo klab bench cow --quick\n  \
         cargo klab bench cow --filter \"ramdisk/4k random first writes\"")]
     Cow(CowArgs),
+    /// Compare what swapon costs for each extent with the unpatched kernel
+    #[command(after_help = "Examples:\n  cargo klab bench pin\n  \
+        cargo klab bench pin --fs xfs --extents 1000 --extents 1000000")]
+    Pin(PinArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PinArgs {
+    #[command(flatten)]
+    pub source: Source,
+    /// The patched kernel, instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    pub kernel: Option<PathBuf>,
+    /// The unpatched kernel, instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    pub stock_kernel: Option<PathBuf>,
+    /// Only these filesystems; may be repeated
+    #[arg(long, value_enum)]
+    pub fs: Vec<Filesystem>,
+    /// Extents of the file; may be repeated
+    #[arg(long, value_name = "COUNT", default_values_t = [1, 1000, 100_000],
+        value_parser = clap::value_parser!(u64).range(1..=4_000_000))]
+    pub extents: Vec<u64>,
+    /// Guests of each kernel for each filesystem, in turns
+    #[arg(long, value_name = "COUNT", default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+    /// Where tables and logs go
+    #[arg(long, value_name = "DIR")]
+    pub results: Option<PathBuf>,
+    /// For machines
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -274,7 +318,7 @@ pub struct Source {
     /// How the kernel is configured
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     pub profile: Profile,
-    /// The kernel without the series
+    /// The kernel without the series; `test` compares it with the patched one
     #[arg(long)]
     pub stock: bool,
     /// Build from the commit checked out in this kernel repository (in a worktree)

@@ -10,11 +10,12 @@ use clap::CommandFactory;
 use serde_json::json;
 
 use crate::bench::cow::host as cow;
+use crate::bench::pin;
 use crate::build::{self, Plan};
 use crate::cache::{Cache, make};
 use crate::cli::{
-    BenchVerb, BuildArgs, CleanArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, RunArgs,
-    SeriesVerb, Source, TestArgs, TreeArgs, Verb,
+    BenchVerb, BuildArgs, CleanArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, PinArgs,
+    RunArgs, SeriesVerb, Source, TestArgs, TreeArgs, Verb,
 };
 use crate::demo::host as demo;
 use crate::demo::report::Report;
@@ -29,7 +30,7 @@ use crate::series::{check, import, tree};
 use crate::setup::{self, machine};
 use crate::test::board::Board;
 use crate::test::suite::{self, Lab, Suite};
-use crate::test::{fstests, junit};
+use crate::test::{fstests, junit, stock};
 use crate::ui::Ui;
 
 /// Runs one verb; returns the exit status.
@@ -40,6 +41,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::SandboxInside(sandbox) => return sandbox.inside(),
         Verb::GuestInit { job } => crate::guest::init::main(&job),
         Verb::GuestDemo(args) => return crate::demo::guest::main(&args),
+        Verb::GuestBenchPin(args) => return pin::main(&args),
         Verb::GuestBench(args) => return crate::bench::cow::guest::main(&args),
         _ => {}
     }
@@ -67,6 +69,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Run(args) => run(args, &ui),
         Verb::Demo(args) => demonstrate(args, &ui),
         Verb::Test(args) => test(args, &ui),
+        Verb::Bench(BenchVerb::Pin(args)) => bench_pin(args, &ui),
         Verb::Bench(BenchVerb::Cow(args)) => bench_cow(args, &ui),
         Verb::Series(verb) => work_on_series(verb, &ui),
         Verb::Clean(args) => clean(&args, &ui),
@@ -79,6 +82,7 @@ pub fn start(cli: Cli) -> Result<i32> {
         | Verb::SandboxInside(_)
         | Verb::GuestInit { .. }
         | Verb::GuestDemo(_)
+        | Verb::GuestBenchPin(_)
         | Verb::GuestBench(_) => unreachable!("handled above"),
     }
 }
@@ -268,8 +272,7 @@ fn suites(args: &TestArgs) -> Vec<Suite> {
                 .map(Suite::Filesystem),
         );
     }
-    // The stock kernel has none of our unit tests: there they run only when asked for by name.
-    if args.suite.contains(&Group::Kunit) || (args.suite.is_empty() && !args.source.stock) {
+    if wanted(Group::Kunit) {
         suites.push(Suite::Kunit);
     }
     if wanted(Group::Isolation) {
@@ -280,6 +283,9 @@ fn suites(args: &TestArgs) -> Vec<Suite> {
 
 fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
+    if args.source.stock {
+        return compare_with_stock(&cache, args, ui);
+    }
     let suites = suites(&args);
     let checkout = match &args.fstests {
         Some(folder) => Some(checkout(folder)?),
@@ -287,22 +293,7 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     };
     let kernel = kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?;
     let results = results_of("test", args.results.as_deref())?;
-    make(&results)?;
-    let lab = Lab {
-        cache: &cache,
-        runner: &Uml,
-        ui,
-        root: project::root()?,
-        kernel,
-        results: results.canonicalize()?,
-        filter: args.filter.clone(),
-        checkout,
-        patience: if args.source.profile == build::Profile::Debug {
-            3
-        } else {
-            1
-        },
-    };
+    let lab = lab(&cache, &args, kernel, &results, checkout, ui)?;
     let board = Board::new(ui, args.json);
     if args.suite.is_empty() || args.suite.contains(&Group::Host) {
         suite::run_host(&lab, &board);
@@ -330,6 +321,64 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
         }
     }
     Ok(if board.good() { 0 } else { Kind::Tests as i32 })
+}
+
+fn lab<'a>(
+    cache: &'a Cache,
+    args: &TestArgs,
+    kernel: std::path::PathBuf,
+    results: &Path,
+    checkout: Option<std::path::PathBuf>,
+    ui: &'a Ui,
+) -> Result<Lab<'a>> {
+    make(results)?;
+    Ok(Lab {
+        cache,
+        runner: &Uml,
+        ui,
+        root: project::root()?,
+        kernel,
+        results: results.canonicalize()?,
+        filter: args.filter.clone(),
+        only: None,
+        checkout,
+        patience: if args.source.profile == build::Profile::Debug {
+            3
+        } else {
+            1
+        },
+    })
+}
+
+fn compare_with_stock(cache: &Cache, args: TestArgs, ui: &Ui) -> Result<i32> {
+    if args.suite.iter().any(|group| *group != Group::Fstests) {
+        return Err(
+            Failure::new(Kind::Usage, "--stock compares tests of filesystems only")
+                .hint("leave out --suite")
+                .into(),
+        );
+    }
+    let stock = kernel_of(cache, &args.source, args.stock_kernel.as_deref(), ui)?;
+    let patched = Source {
+        stock: false,
+        ..args.source.clone()
+    };
+    let kernel = kernel_of(cache, &patched, args.kernel.as_deref(), ui)?;
+    let checkout = match &args.fstests {
+        Some(folder) => Some(checkout(folder)?),
+        None => None,
+    };
+    let results = results_of("stock", args.results.as_deref())?;
+    let plan = stock::Plan {
+        lab: lab(cache, &args, kernel, &results, checkout, ui)?,
+        stock,
+        release: store()?.base()?,
+        filesystems: filesystems(&args.fs),
+        update_readme: args.update_readme,
+        json: args.json,
+    };
+    let held = stock::run(&plan, ui)?;
+    Ok(if held { 0 } else { Kind::Tests as i32 })
 }
 
 /// Files for the demonstration: the user's, else the documentation of the kernel source.
@@ -421,6 +470,49 @@ fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
         plan.results.display()
     ));
     Ok(if held { 0 } else { Kind::Tests as i32 })
+}
+
+fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
+    let cache = Cache::locate()?;
+    let kernel = |stock: bool, given: Option<&Path>| {
+        let source = Source {
+            stock,
+            ..args.source.clone()
+        };
+        kernel_of(&cache, &source, given, ui)
+    };
+    let results = results_of("bench-pin", args.results.as_deref())?;
+    make(&results)?;
+    let plan = pin::Plan {
+        cache: &cache,
+        runner: &Uml,
+        ui,
+        stock: kernel(true, args.stock_kernel.as_deref())?,
+        patched: kernel(false, args.kernel.as_deref())?,
+        filesystems: filesystems(&args.fs),
+        extents: args.extents.clone(),
+        rounds: args.rounds.into(),
+        results: results.canonicalize()?,
+    };
+    let rows = pin::run(&plan)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+    } else {
+        println!("{}", pin::markdown(&rows));
+        ui.say(format!(
+            "pin.md, pin.json and the logs are in {}",
+            plan.results.display()
+        ));
+    }
+    Ok(0)
+}
+
+/// Those that are named, in the order of all; all if none is.
+fn filesystems(named: &[Filesystem]) -> Vec<Filesystem> {
+    Filesystem::ALL
+        .into_iter()
+        .filter(|fs| named.is_empty() || named.contains(fs))
+        .collect()
 }
 
 fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {

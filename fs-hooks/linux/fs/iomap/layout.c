@@ -31,6 +31,9 @@ static int iomap_layout_iter(struct iomap_iter *iter,
 		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
 	}
 
+	/* Reserved, but not allocated: there is no block yet. */
+	if (iomap->addr == IOMAP_NULL_ADDR)
+		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
 	/* After a crash the blocks could belong to somebody else. */
 	if (iomap->flags & IOMAP_F_DIRTY)
 		return layout_refuse(ctx, -EINVAL, "is not committed");

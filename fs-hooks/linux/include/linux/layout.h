@@ -8,12 +8,12 @@
 
 #include <linux/bits.h>
 #include <linux/errno.h>
+#include <linux/fs.h>
 #include <linux/list.h>
 #include <linux/types.h>
 
 struct block_device;
 struct file;
-struct iomap_ops;
 struct layout_context;
 
 /* The filesystem reads these blocks as zeroes, whatever they contain. */
@@ -54,12 +54,14 @@ struct layout_extent {
  *	may sleep and allocate, but must not touch the file.
  * @name: who the holder is, for the kernel log and debugfs
  * @require: LAYOUT_REQUIRE_* and LAYOUT_FOR_SWAP
+ * @size: how much of the file is pinned, from its beginning, in bytes
  * @start: first byte of the file that the filesystem has to emit
  * @end: end of what it has to emit; both are multiples of PAGE_SIZE
  *
- * The holder sets the first three and zeroes the rest before the first use.  It belongs to
- * the pin from vfs_pin_layout() to vfs_unpin_layout() and must not move or go
- * away between the two.
+ * The holder sets the first three and zeroes the rest before the first use.  It
+ * belongs to the pin from vfs_pin_layout() to vfs_unpin_layout() and must not
+ * move or go away between the two.  In between the holder may read @size, and
+ * replace @actor before it extends the file.
  */
 struct layout_context {
 	int (*actor)(struct layout_context *ctx,
@@ -67,6 +69,7 @@ struct layout_context {
 	const char		*name;
 	unsigned int		require;
 
+	loff_t			size;
 	loff_t			start;
 	loff_t			end;
 
@@ -76,6 +79,7 @@ struct layout_context {
 	struct block_device	*bdev;
 	loff_t			next;
 	struct layout_extent	pending;
+	bool			extending;
 #ifdef CONFIG_LAYOUT_DEBUG
 	struct layout_extent	*extents;
 	size_t			nr_extents;
@@ -85,14 +89,35 @@ struct layout_context {
 /* For holders. */
 int vfs_pin_layout(struct file *file, struct layout_context *ctx);
 int vfs_pin_layout_locked(struct file *file, struct layout_context *ctx);
+int vfs_extend_pinned_layout(struct file *file, struct layout_context *ctx,
+			     loff_t size);
 void vfs_unpin_layout(struct file *file, struct layout_context *ctx);
 
 /* For filesystems. */
+bool layout_extending(const struct inode *inode);
+
+/**
+ * layout_denied - does a pin keep the running task from changing a file
+ * @inode: the file
+ *
+ * Like IS_SWAPFILE(), but false for the one task that the holder of the pin lets
+ * extend the file.  Only checks that an extension has to pass use it.
+ *
+ * Return: whether to refuse.
+ */
+static inline bool layout_denied(const struct inode *inode)
+{
+	return IS_SWAPFILE(inode) && !layout_extending(inode);
+}
+
 int layout_emit(struct layout_context *ctx, const struct layout_extent *extent);
 #ifdef CONFIG_LAYOUT_PIN
+int bmap_pin_layout(struct file *file, struct layout_context *ctx);
 __printf(3, 4)
 int layout_refuse(struct layout_context *ctx, int error, const char *fmt, ...);
 #else
+#define bmap_pin_layout		NULL
+
 static inline __printf(3, 4)
 int layout_refuse(struct layout_context *ctx, int error, const char *fmt, ...)
 {

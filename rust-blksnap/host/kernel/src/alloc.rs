@@ -44,6 +44,8 @@ pub mod flags {
     pub const __GFP_NOWARN: Flags = Flags(16);
     /// With zeroes in it.
     pub const __GFP_ZERO: Flags = Flags(32);
+    /// Waits for memory, but not for ever.
+    pub const __GFP_RETRY_MAYFAIL: Flags = Flags(64);
 }
 
 thread_local! {
@@ -65,6 +67,11 @@ pub fn fail_after(count: Option<usize>) {
 pub fn may_allocate(flags: Flags) -> Result<(), AllocError> {
     if flags.0 & flags::GFP_NOWAIT.or(flags::GFP_ATOMIC).0 == 0 {
         sim::might_sleep("allocation");
+        // Still short after a while.
+        let may_fail = flags.0 & flags::__GFP_RETRY_MAYFAIL.0 != 0;
+        if may_fail && sim::memory_is_short() && sim::memory_is_short() {
+            return Err(AllocError);
+        }
     } else if sim::memory_is_short() {
         return Err(AllocError);
     }

@@ -21,11 +21,13 @@ fn limits() -> impl Strategy<Value = Limits> {
 }
 
 /// The smallest block that is allowed and makes few enough of them, else the largest; in sectors.
+/// Its size in bytes is reported in 32 bits, and a map takes no more than 64 MiB unless it must.
 fn block_of(sectors: u64, limits: &Limits) -> u128 {
-    let block = |shift: u32| 1u128 << (shift.clamp(9, 62) - 9);
+    let block = |shift: u32| 1u128 << (shift.clamp(9, 31) - 9);
     let largest = block(limits.max_shift);
     let mut size = block(limits.min_shift);
-    while size < largest && u128::from(sectors).div_ceil(size) > limits.max_blocks.into() {
+    let most = u128::from(limits.max_blocks).min(1 << 26);
+    while size < largest && u128::from(sectors).div_ceil(size) > most {
         size *= 2;
     }
     size

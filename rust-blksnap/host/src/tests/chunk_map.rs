@@ -143,17 +143,11 @@ fn runs_are_set_over_what_is_there_and_between() {
             assert_eq!(map.get(698 + i), State::Copied(100 + i));
         }
         let around = [697, 706, 1000].map(|chunk| map.get(chunk));
-        let left = if near > 185 {
-            State::Copied(9)
-        } else {
-            State::Original
+        let other = |chunk| match chunk < 512 + near {
+            true => State::Copied(9),
+            false => State::Original,
         };
-        let right = if near > 194 {
-            State::Copied(9)
-        } else {
-            State::Original
-        };
-        assert_eq!(around, [left, right, State::Copied(9)]);
+        assert_eq!(around, [other(697), other(706), State::Copied(9)]);
     }
 }
 
@@ -185,6 +179,7 @@ fn memory_is_bounded_by_what_was_copied() {
         let empty = in_vectors();
         for (n, chunk) in (0..64 * 512).step_by(step).enumerate() {
             set(&map, chunk, State::Copied(1));
+            // All that is allocated is words of 8 bytes.
             let words = in_vectors() - empty;
             assert!(words <= 2 * (n + 1), "{words} words for {} chunks", n + 1);
         }

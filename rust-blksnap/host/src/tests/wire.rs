@@ -54,8 +54,10 @@ proptest! {
         let append = Append::decode(&with(rest, &[(0, &id), (16, &w)]));
         prop_assert_eq!(append, Append { uuid: id, path: word });
 
-        let wait = Wait::decode(&with(rest, &[(0, &id), (16, &s)]));
-        prop_assert_eq!(wait, Wait { uuid: id, timeout_ms: short });
+        let wait = Wait::decode(&with(rest, &[(0, &id), (16, &s), (20, &t)]));
+        // Who does not say that it knows of more events knows of the first two.
+        let code = second.max(1);
+        prop_assert_eq!(wait, Wait { uuid: id, timeout_ms: short, code });
 
         let map = ReadMap::decode(&with(rest, &[(0, &s), (4, &t), (8, &w)]));
         prop_assert_eq!(map, ReadMap { offset: short, length: second, buffer: word });
@@ -76,6 +78,7 @@ proptest! {
         let mut answer = [0; EVENT];
         answer[Happened::AT..Happened::AT + Happened::SIZE].copy_from_slice(&happened.encode(time));
         prop_assert_eq!(u64_of(&answer, 24) as i64, time);
+        prop_assert_eq!(u32_of(&answer, 20), happened.code());
         let code = u32_of(&answer, 20);
         let end = match happened {
             Happened::Corrupted { major, minor, errno } => {

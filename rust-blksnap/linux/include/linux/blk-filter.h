@@ -83,7 +83,8 @@ void blkfilter_release(struct blkfilter *flt);
 int blkfilter_freeze_start(struct blkfilter *flt);
 int blkfilter_freeze_wait(struct blkfilter *flt);
 void blkfilter_unfreeze(struct blkfilter *flt);
-void blkfilter_drain(struct block_device *bdev);
+int blkfilter_drain(struct block_device *bdev);
+bool blkfilter_is_detached(struct blkfilter *flt);
 
 void blkfilter_submit_below(struct bio *bio);
 void blkfilter_resubmit_bio(struct bio *bio);

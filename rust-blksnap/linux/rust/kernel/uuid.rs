@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/uuid.h`](srctree/include/linux/uuid.h)
 
-use crate::bindings;
+use crate::{bindings, fmt};
 
 /// A universally unique identifier as in RFC 9562.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,5 +27,17 @@ impl Uuid {
     /// Its bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
+    }
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            if let 4 | 6 | 8 | 10 = i {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
     }
 }

@@ -1,3 +1,4 @@
 //! Measurements. The machine may be busy: what is told are ratios to a run just before.
 
 pub mod cow;
+pub mod pin;

@@ -164,7 +164,11 @@ fn run(job: &Job) -> Result<Ending> {
         }
     };
     let status = reap(child.id())?;
-    tcdrain(console.as_fd())?;
+    match tcdrain(console.as_fd()) {
+        // A shell that had the terminal to itself hangs it up when it ends.
+        Err(rustix::io::Errno::IO) if interactive => {}
+        drained => drained?,
+    }
     Ok(Ending {
         status,
         problem: None,

@@ -7,4 +7,5 @@ pub mod isolation;
 pub mod junit;
 pub mod ktap;
 pub mod kunit;
+pub mod stock;
 pub mod suite;

@@ -1,6 +1,6 @@
 //! The plan of a test run, and running its suites side by side.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::ui::Ui;
 pub const GUESTS: usize = 2;
 
 /// What every suite needs.
+#[derive(Clone)]
 pub struct Lab<'a> {
     pub cache: &'a Cache,
     pub runner: &'a dyn Runner,
@@ -27,6 +28,8 @@ pub struct Lab<'a> {
     pub kernel: PathBuf,
     pub results: PathBuf,
     pub filter: Option<String>,
+    /// No other tests than these, each with its suite in front.
+    pub only: Option<BTreeSet<String>>,
     /// A real xfstests checkout to run the filesystem tests in.
     pub checkout: Option<PathBuf>,
     /// Kernels that check more are slower.
@@ -52,9 +55,11 @@ impl Lab<'_> {
 
     /// Whether a test is asked for.
     pub fn chosen(&self, name: &str) -> bool {
-        self.filter
+        let by_filter = self
+            .filter
             .as_ref()
-            .is_none_or(|filter| name.contains(filter.as_str()))
+            .is_none_or(|filter| name.contains(filter.as_str()));
+        by_filter && self.only.as_ref().is_none_or(|only| only.contains(name))
     }
 }
 
@@ -148,6 +153,7 @@ mod tests {
             kernel: "/k".into(),
             results: folder.path().join("results"),
             filter: None,
+            only: None,
             checkout: None,
             patience: 1,
         };

@@ -63,7 +63,8 @@ pub struct PinnedLayout {
 
 /// # Invariants
 ///
-/// `actor` points to the closure that `pin` is running with while that runs.
+/// `actor` points to the closure of the call that pins or extends the file while that runs, and
+/// `raw.actor` to the function for closures of its type.
 #[pin_data]
 struct Context {
     #[pin]
@@ -71,11 +72,12 @@ struct Context {
     actor: UnsafeCell<*mut c_void>,
 }
 
-// SAFETY: Once pinned, the context is used by `vfs_unpin_layout()` only, from any thread, and
-// `actor` not at all.
+// SAFETY: The C side allows to extend and to unpin a file from any thread. `actor` is null between
+// the calls.
 unsafe impl Send for Context {}
 
-// SAFETY: `&Context` gives no access to anything.
+// SAFETY: All that `&Context` gives access to is the size, which changes only in calls that take
+// `&mut PinnedLayout`.
 unsafe impl Sync for Context {}
 
 impl PinnedLayout {
@@ -116,16 +118,58 @@ impl PinnedLayout {
         Ok(Self { context, file })
     }
 
+    /// Makes the file `size` bytes large, pins what was added, and calls `actor` with each extent
+    /// of that in file order. `size` must be a multiple of the page size and of the filesystem's
+    /// block size.
+    ///
+    /// May sleep until a frozen filesystem is thawed.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOSPC`] and [`EDQUOT`] if there is no space, [`EFBIG`] beyond what the filesystem can do,
+    /// [`EBUSY`] if the filesystem cannot do it now, [`EINVAL`] if the sizes or the new extents are
+    /// not suitable (the kernel log says why), what `actor` returns, and others of the filesystem.
+    /// What was pinned before still is, nothing more, and extents that `actor` got in this call
+    /// must not be used.
+    pub fn extend<F: FnMut(&Extent) -> Result>(&mut self, size: u64, mut actor: F) -> Result {
+        let size = i64::try_from(size).map_err(|_| EFBIG)?;
+        let raw = self.context.raw.get();
+        // INVARIANT: The closure outlives the call below, for which the function is set.
+        // SAFETY: No call is running, since that would have borrowed `self`, and nobody else uses
+        // the fields between calls.
+        unsafe {
+            *self.context.actor.get() = (&raw mut actor).cast();
+            (*raw).actor = Some(Self::actor::<F>);
+        }
+        // SAFETY: Pinned by `new()` with this file and this context.
+        let ret = unsafe { bindings::vfs_extend_pinned_layout(self.file.as_ptr(), raw, size) };
+        // INVARIANT: `actor` will not be called again.
+        // SAFETY: Nobody else uses the field, since no call is running.
+        unsafe { *self.context.actor.get() = ptr::null_mut() };
+        to_result(ret)
+    }
+
     /// The pinned file.
     pub fn file(&self) -> &File {
         &self.file
     }
 
+    /// How many bytes are pinned, from the start of the file.
+    pub fn size(&self) -> u64 {
+        // SAFETY: The context is valid, and the size changes in `extend()` only, which would have
+        // borrowed `self` mutably.
+        unsafe { (*self.context.raw.get()).size as u64 }
+    }
+
+    /// # Safety
+    ///
+    /// `context` must be that of a `Context` whose `actor` points to an `F` that is not in use, and
+    /// `extent` be valid for the call.
     unsafe extern "C" fn actor<F: FnMut(&Extent) -> Result>(
         context: *mut bindings::layout_context,
         extent: *const bindings::layout_extent,
     ) -> c_int {
-        // SAFETY: The context is the one in the `Context` that `new()` has passed.
+        // SAFETY: The context is the one in the `Context` that the caller of the C side passed.
         let context = unsafe { &*container_of!(Opaque::cast_from(context), Context, raw) };
         // SAFETY: By the invariants of `Context`; calls do not overlap.
         let actor = unsafe { &mut *(*context.actor.get()).cast::<F>() };

@@ -6,22 +6,27 @@
 //!
 //! ```text
 //!   control --> snapshot --> storage --> space          (files pinned, space handed out)
+//!                  |    +--> events, report              (what user space gets to know)
 //!                  |
 //!   tracker --> cow --> jobs, chunk_map, ranges         (what is written is copied first)
-//!                  |
-//!               image                                   (what was there before)
+//!      |           |
+//!   change_map   image                                  (what was there before)
 //! ```
 //!
-//! [`chunk_map`], [`ranges`], [`space`] and [`wire`] know nothing of the rest of the kernel.
+//! [`change_map`], [`chunk_map`], [`ranges`], [`space`] and [`wire`] know nothing of the rest of the
+//! kernel.
 
+mod change_map;
 mod chunk_map;
 mod control;
 mod cow;
+mod events;
 mod image;
 mod jobs;
 #[cfg(CONFIG_BLK_DEV_BLKSNAP_KUNIT_TEST)]
 mod kunit;
 mod ranges;
+mod report;
 mod snapshot;
 mod space;
 mod storage;
@@ -44,6 +49,48 @@ module! {
     authors: ["blksnap developers"],
     description: "Snapshots of block devices",
     license: "GPL",
+    params: {
+        tracking_block_minimum_shift: u32 {
+            default: 16,
+            description: "Smallest block of change tracking, in bytes as a power of two",
+            mode: 0o644,
+        },
+        tracking_block_maximum_count: u32 {
+            default: 2097152,
+            description: "Blocks are made larger for devices that would have more than this many",
+            mode: 0o644,
+        },
+        tracking_block_maximum_shift: u32 {
+            default: 26,
+            description: "Largest block of change tracking, in bytes as a power of two",
+            mode: 0o644,
+        },
+        chunk_minimum_shift: u32 {
+            default: 12,
+            description: "Smallest chunk that is copied, in bytes as a power of two",
+            mode: 0o644,
+        },
+        chunk_maximum_count_shift: u32 {
+            default: 26,
+            description: "Chunks are made larger for devices that would have more, as a power of two",
+            mode: 0o644,
+        },
+        chunk_maximum_shift: u32 {
+            default: 18,
+            description: "Largest chunk that is copied, in bytes as a power of two",
+            mode: 0o644,
+        },
+        chunk_maximum_in_queue: u32 {
+            default: 256,
+            description: "Copies that a device can have in flight, at most 256",
+            mode: 0o644,
+        },
+        diff_storage_minimum: u32 {
+            default: 2097152,
+            description: "By how many sectors a difference storage file grows",
+            mode: 0o644,
+        },
+    },
 }
 
 #[pin_data(PinnedDrop)]

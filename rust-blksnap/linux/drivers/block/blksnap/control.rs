@@ -4,7 +4,7 @@
 
 use crate::{
     snapshot::Snapshots,
-    wire::{self, Collect, Create},
+    wire::{self, Append, Collect, Create, Happened, Wait},
 };
 use kernel::{
     alloc::KVec,
@@ -27,6 +27,8 @@ const IOCTL_CREATE: u32 = _IOWR::<[u8; wire::CREATE]>('V' as u32, 1);
 const IOCTL_DESTROY: u32 = _IOW::<[u8; wire::UUID]>('V' as u32, 2);
 const IOCTL_TAKE: u32 = _IOW::<[u8; wire::UUID]>('V' as u32, 3);
 const IOCTL_COLLECT: u32 = _IOR::<[u8; wire::COLLECT]>('V' as u32, 4);
+const IOCTL_WAIT: u32 = _IOR::<[u8; wire::EVENT]>('V' as u32, 5);
+const IOCTL_APPEND: u32 = _IOW::<[u8; wire::APPEND]>('V' as u32, 6);
 
 /// An open control device.
 pub(crate) struct Control(Arc<Snapshots>);
@@ -47,10 +49,7 @@ impl MiscDevice for Control {
             IOCTL_CREATE => {
                 let request = Create::decode(&read(arg)?);
                 let path = read_path(request.path)?;
-                let uuid = this.0.create(
-                    CStr::from_bytes_until_nul(&path).map_err(|_| EINVAL)?,
-                    request.limit,
-                )?;
+                let uuid = this.0.create(as_path(&path)?, request.limit)?;
                 if let Err(e) = write(arg.wrapping_byte_add(Create::UUID_AT), uuid.as_bytes()) {
                     // Nobody knows of it.
                     let _ = this.0.destroy(uuid);
@@ -66,6 +65,19 @@ impl MiscDevice for Control {
                 if count > request.count {
                     return Err(ENODATA);
                 }
+            }
+            IOCTL_WAIT => {
+                let request = Wait::decode(&read(arg)?);
+                let (happened, time) = this.0.wait(&request)?;
+                let mut answer = KVec::zeroed(wire::EVENT - Happened::AT, GFP_KERNEL)?;
+                answer[..Happened::SIZE].copy_from_slice(&happened.encode(time));
+                write(arg.wrapping_byte_add(Happened::AT), &answer)?;
+            }
+            IOCTL_APPEND => {
+                let request = Append::decode(&read(arg)?);
+                let path = read_path(request.path)?;
+                this.0
+                    .append(Uuid::from_bytes(request.uuid), as_path(&path)?)?;
             }
             _ => return Err(ENOTTY),
         }
@@ -97,4 +109,8 @@ fn read_path(addr: u64) -> Result<KVec<u8>> {
     }
     path.truncate(len);
     Ok(path)
+}
+
+fn as_path(path: &[u8]) -> Result<&CStr> {
+    CStr::from_bytes_until_nul(path).map_err(|_| EINVAL)
 }

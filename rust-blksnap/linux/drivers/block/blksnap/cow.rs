@@ -13,9 +13,9 @@
 use crate::{
     chunk_map::{ChunkMap, State},
     image::{ImageIo, ImageQueue},
-    jobs::{Ended, Job, Jobs, Permit, Phase},
+    jobs::{Due, Ended, Job, Jobs, Permit, Phase},
     ranges::Ranges,
-    storage::Storage,
+    storage::{Storage, Target},
 };
 use core::ops::Range;
 use kernel::{
@@ -25,13 +25,15 @@ use kernel::{
         bio::{self, Bio, BioList, EndedIo, IoOwner, IoPool, Op, Pages},
         SECTOR_SHIFT, //
     },
-    impl_has_work, new_condvar, new_spinlock, new_spinlock_irq, new_work,
-    page::{PAGE_SHIFT, PAGE_SIZE},
+    fs::MemoryFile,
+    impl_has_delayed_work, impl_has_work, new_condvar, new_delayed_work, new_spinlock,
+    new_spinlock_irq, new_work,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
         atomic::{
-            ordering::{Acquire, Full},
+            ordering::{Acquire, Full, Relaxed},
             Atomic,
         },
         rcu::synchronize_rcu,
@@ -41,27 +43,81 @@ use kernel::{
         SpinLockGuard,
         SpinLockIrq, //
     },
-    workqueue::{OwnedQueue, Work, WorkItem},
+    time::msecs_to_jiffies,
+    workqueue::{DelayedWork, OwnedQueue, Work, WorkItem},
 };
-
-/// The smallest chunk: a page, since pages are what is copied.
-const MIN_CHUNK_SHIFT: usize = PAGE_SHIFT;
-
-/// Chunks are made larger for devices that would have more than this many, as long as they are no
-/// larger than the largest copy.
-const MAX_CHUNKS: u64 = 1 << 26;
 
 /// Largest copy, in bytes.
 const MAX_COPY: u64 = 256 << 10;
 
+/// Where something has been copied already, at least so much is copied at once, in bytes: writes
+/// tend to have neighbours. It is the most that can be copied in vain for each chunk.
+const BLOCK: u64 = 16 << 10;
+
+/// How far that reaches, in bytes.
+const VICINITY: u64 = 256 << 10;
+
+/// What follows so much that has been copied in a row is likely to be written through, and copied
+/// ahead, in bytes.
+const STREAM: u64 = 64 << 10;
+
+/// How long the content of a copy is kept in memory to be stored with others, in milliseconds.
+const PATIENCE: u32 = 5;
+
 /// I/Os that can always be made, whatever the memory situation.
 const RESERVED_IOS: u32 = 16;
+
+/// How large chunks are, and how many copies are made at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Smallest chunk, in bytes as a power of two.
+    pub(crate) min_shift: u32,
+    /// Chunks are made larger for devices that would have more than this many, as a power of two,
+    pub(crate) max_count_shift: u32,
+    /// but not larger than this, in bytes as a power of two.
+    pub(crate) max_shift: u32,
+    /// Copies in flight.
+    pub(crate) max_jobs: u32,
+}
+
+impl Sizes {
+    /// The size of the chunks of a device, in sectors as a power of two. At least a page, which is
+    /// what is copied, and a block of the device, and at most the largest copy.
+    fn chunk_shift(&self, sectors: u64, block_size: u32) -> u32 {
+        let least = block_size.max(PAGE_SIZE as u32).ilog2();
+        let limits = least..=MAX_COPY.ilog2().max(least);
+        let min = self.min_shift.clamp(*limits.start(), *limits.end());
+        let max = self.max_shift.clamp(min, *limits.end());
+        let max_count = 1u64 << self.max_count_shift.min(63);
+
+        let mut shift = min - SECTOR_SHIFT;
+        while shift < max - SECTOR_SHIFT && sectors >> shift > max_count {
+            shift += 1;
+        }
+        shift
+    }
+}
+
+/// What has been done so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) chunk_bytes: u64,
+    pub(crate) chunks_copied: u64,
+    pub(crate) jobs_in_flight: u64,
+    pub(crate) buffered_bytes: u64,
+    pub(crate) parked: u64,
+    pub(crate) image_reads: u64,
+    pub(crate) image_writes: u64,
+}
 
 /// Number of the work item that makes copies.
 pub(crate) const COPY: u64 = 0;
 
 /// Number of the work item that serves the image.
 pub(crate) const IMAGE: u64 = 1;
+
+/// Number of the work item that ends the wait of copies for others.
+pub(crate) const TIMER: u64 = 2;
 
 /// Who asks for a copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +132,8 @@ impl Context {
     fn flags(self) -> Flags {
         match self {
             Context::Submitter => GFP_NOWAIT | __GFP_NOWARN,
-            Context::Worker => GFP_NOIO,
+            // Others may be waiting for this to go on.
+            Context::Worker => GFP_NOIO | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
         }
     }
 }
@@ -100,8 +157,9 @@ impl IoOwner for CopyIo {
         let result = io.result();
         // Freed here and not by the worker, who may be waiting for this memory.
         let CopyIo { cow, job } = io.into_data();
-        cow.ended.record(job, result);
-        cow.kick_copy();
+        if cow.ended.record(job, result) {
+            cow.kick_copy();
+        }
     }
 }
 
@@ -129,20 +187,30 @@ pub(crate) struct Cow {
     pool: Arc<IoPool<CopyIo>>,
     #[pin]
     pub(crate) image: SpinLockIrq<ImageQueue>,
+    /// Parts of bios for the image that are being worked on.
+    pub(crate) image_in_flight: Atomic<u32>,
     /// Notified when the last I/O of the image has ended.
     #[pin]
     pub(crate) image_idle: CondVar,
     pub(crate) image_pool: Arc<IoPool<ImageIo>>,
+    pub(crate) image_reads: Atomic<u64>,
+    pub(crate) image_writes: Atomic<u64>,
     queue: Arc<OwnedQueue>,
     #[pin]
     copy_work: Work<Cow, COPY>,
     #[pin]
     image_work: Work<Cow, IMAGE>,
+    #[pin]
+    timer: DelayedWork<Cow, TIMER>,
 }
 
 impl_has_work! {
     impl HasWork<Self, COPY> for Cow { self.copy_work }
     impl HasWork<Self, IMAGE> for Cow { self.image_work }
+}
+
+impl_has_delayed_work! {
+    impl HasDelayedWork<Self, TIMER> for Cow { self.timer }
 }
 
 impl WorkItem<COPY> for Cow {
@@ -162,23 +230,36 @@ impl WorkItem<IMAGE> for Cow {
     }
 }
 
+impl WorkItem<TIMER> for Cow {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.as_worker(|| {
+            let mut jobs = this.jobs.lock();
+            jobs.timer = false;
+            jobs.hurry = true;
+            drop(jobs);
+            this.clone().kick_copy();
+        });
+    }
+}
+
 impl Cow {
     pub(crate) fn new(
         origin: &BlockDevice,
         storage: &Arc<Storage>,
+        excluded: Ranges,
+        sizes: &Sizes,
         queue: &Arc<OwnedQueue>,
     ) -> Result<Arc<Self>> {
         let sectors = origin.sectors();
         if sectors == 0 {
             return Err(ENODEV);
         }
-        let mut chunk_shift = MIN_CHUNK_SHIFT as u32 - SECTOR_SHIFT;
-        while sectors >> chunk_shift > MAX_CHUNKS && 1 << chunk_shift < MAX_COPY >> SECTOR_SHIFT {
-            chunk_shift += 1;
-        }
+        let chunk_shift = sizes.chunk_shift(sectors, origin.logical_block_size());
         let chunk_pages = (1 << (chunk_shift + SECTOR_SHIFT)) / PAGE_SIZE;
         let chunks = sectors.div_ceil(1 << chunk_shift);
-        let jobs = Jobs::new(Pages::new(chunk_pages, GFP_KERNEL)?)?;
+        let jobs = Jobs::new(Pages::new(chunk_pages, GFP_KERNEL)?, sizes.max_jobs)?;
 
         Arc::pin_init(
             try_pin_init!(Self {
@@ -188,18 +269,22 @@ impl Cow {
                 chunk_shift,
                 map: ChunkMap::new(chunks)?,
                 storage: storage.clone(),
-                excluded: storage.within(origin)?,
+                excluded,
                 errno: Atomic::new(0),
                 jobs <- new_spinlock!(jobs, "blksnap::jobs"),
                 idle <- new_condvar!("blksnap::idle"),
                 ended: Ended::new()?,
                 pool: Arc::pin_init(IoPool::new(RESERVED_IOS), GFP_KERNEL)?,
                 image <- new_spinlock_irq!(ImageQueue::new(), "blksnap::image"),
+                image_in_flight: Atomic::new(0),
                 image_idle <- new_condvar!("blksnap::image_idle"),
                 image_pool: Arc::pin_init(IoPool::new(RESERVED_IOS), GFP_KERNEL)?,
+                image_reads: Atomic::new(0),
+                image_writes: Atomic::new(0),
                 queue: queue.clone(),
                 copy_work <- new_work!("blksnap::copy"),
                 image_work <- new_work!("blksnap::image"),
+                timer <- new_delayed_work!("blksnap::timer"),
             }),
             GFP_KERNEL,
         )
@@ -216,6 +301,7 @@ impl Cow {
         if self.errno.cmpxchg(0, error.to_errno(), Full).is_ok() {
             let (major, minor) = self.origin.dev();
             pr_err!("snapshot of {major}:{minor} is corrupted: {error:?}\n");
+            self.storage.corrupted((major, minor), error);
         }
     }
 
@@ -230,6 +316,16 @@ impl Cow {
         self.storage
             .logical_block_size()
             .max(self.origin.logical_block_size())
+    }
+
+    /// What has been done so far.
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            chunk_bytes: self.chunk_sectors() << SECTOR_SHIFT,
+            image_reads: self.image_reads.load(Relaxed),
+            image_writes: self.image_writes.load(Relaxed),
+            ..self.jobs.lock().counters()
+        }
     }
 
     /// Sectors in a chunk.
@@ -287,7 +383,7 @@ impl Cow {
                     let mut jobs = self.jobs.lock();
                     jobs.parked.push(bio);
                     // The end of a copy that is in flight wakes the worker anyway.
-                    let kick = context == Context::Submitter || jobs.none_in_flight();
+                    let kick = context == Context::Submitter || jobs.needs_kick();
                     drop(jobs);
                     if kick {
                         self.clone().kick_copy();
@@ -321,16 +417,12 @@ impl Cow {
         while chunk <= last {
             match self.map.get(chunk) {
                 State::Original if nowait => return Err(Stop::Busy),
-                State::Original => match self.start_copy(chunk, last, context) {
+                State::Original => match self.start_copy_around(chunk, last, context) {
                     // Some other copy is under way: what is missing is tried when it is done.
                     Err(Stop::Busy) if copying.is_some() => return Ok(copying),
                     Err(stop) => return Err(stop),
-                    // Somebody else was faster; look again.
-                    Ok(0) => {}
-                    Ok(n) => {
-                        copying = copying.or(Some(chunk));
-                        chunk += n;
-                    }
+                    // Look again: somebody else may have been faster, or it is in memory already.
+                    Ok(()) => {}
                 },
                 State::Copying(_) if nowait => return Err(Stop::Busy),
                 State::Copying(_) => {
@@ -343,24 +435,48 @@ impl Cow {
         Ok(copying)
     }
 
-    /// Starts to copy chunks from `first` on, at most to `last`. Returns how many.
+    /// Starts to copy `chunk` and others up to `last`, and those around it that are likely to be
+    /// written soon.
+    fn start_copy_around(
+        self: &Arc<Self>,
+        chunk: u64,
+        last: u64,
+        context: Context,
+    ) -> Result<(), Stop> {
+        let in_chunks = |bytes: u64| bytes >> SECTOR_SHIFT >> self.chunk_shift;
+        // The worker is left what memory was short for: no more than it must.
+        if context == Context::Worker || in_chunks(BLOCK) < 2 {
+            return self.start_copy(chunk, last, context);
+        }
+        let (first, mut end) = self
+            .map
+            .around(chunk, in_chunks(BLOCK), in_chunks(VICINITY));
+        let before = self.map.copied_before(chunk, in_chunks(MAX_COPY));
+        if before >= in_chunks(STREAM) {
+            let ahead = (chunk + 2 * before - 1).min(chunk | (in_chunks(MAX_COPY) - 1));
+            end = end.max(ahead).min(self.map.chunks() - 1);
+        }
+        self.start_copy(first, last.max(end), context)
+    }
+
+    /// Starts to copy chunks from `first` on, at most to `last`.
     pub(crate) fn start_copy(
         self: &Arc<Self>,
         first: u64,
         last: u64,
         context: Context,
-    ) -> Result<u64, Stop> {
+    ) -> Result<(), Stop> {
         let chunk_bytes = self.chunk_sectors() << SECTOR_SHIFT;
         let most = (MAX_COPY / chunk_bytes).max(1);
         let mut chunks = self.map.run(first, last, most, |_| State::Original);
         if chunks == 0 {
-            return Ok(0);
+            return Ok(());
         }
 
         // All memory first, outside the lock, so that nothing can fail once chunks are claimed.
-        let leaf = self
+        let mut room = self
             .map
-            .new_leaf(first, context.flags())
+            .room(first, chunks, context.flags())
             .map_err(|_| self.no_memory(context))?;
         let permit = self
             .jobs
@@ -398,13 +514,13 @@ impl Cow {
         };
 
         let mut jobs = self.jobs.lock();
-        if let Some(leaf) = leaf {
-            self.map.install(first, leaf);
-        }
-        // Others may have claimed some of them. What was read for those is not used.
-        let mut chunks = self
-            .map
-            .run(first, first + chunks - 1, chunks, |_| State::Original);
+        // Others may have claimed some of them, which are left out, or have taken the room.
+        let mut chunks = match self.map.install(first, chunks, &mut room) {
+            true => self
+                .map
+                .run(first, first + chunks - 1, chunks, |_| State::Original),
+            false => 0,
+        };
         let place = if chunks == 0 {
             None
         } else {
@@ -416,22 +532,24 @@ impl Cow {
             let pages = reserve.then_some(pages);
             self.give_back(jobs, permit, pages);
             if chunks == 0 {
-                return Ok(0);
+                return Ok(());
             }
+            self.storage.is_full(chunks * self.chunk_sectors());
             self.fail(ENOSPC);
             return Err(Stop::Failed);
         };
         chunks = u64::from(got);
+        self.storage.was_used();
 
-        for chunk in first..first + chunks {
-            self.map.set(chunk, State::Copying(permit.job));
-        }
+        self.map
+            .set_run(first, chunks, |_| State::Copying(permit.job));
         jobs.start(
             &permit,
             Job {
                 first,
                 chunks,
                 place,
+                others: KVec::new(),
                 bytes: permit.bytes,
                 pages,
                 reserve,
@@ -442,8 +560,43 @@ impl Cow {
             },
         );
         drop(jobs);
+        drop(room);
+
+        self.ended.watch(permit.job);
         io.submit();
-        Ok(chunks)
+        if let Some(result) = self.ended.look(permit.job) {
+            self.read_at_once(permit.job, result);
+        }
+        Ok(())
+    }
+
+    /// A copy was read by the time that the I/O had been submitted. Memory is such a device.
+    fn read_at_once(self: &Arc<Self>, number: u32, result: Result) {
+        if result.is_err() || self.error().is_err() {
+            self.ended.record(number, result);
+            return self.clone().kick_copy();
+        }
+        let mut writers = self.was_read(number);
+        let mut jobs = self.jobs.lock();
+        // Our own is not among them. To go on with others may lead here again, and again.
+        let mut kick = !writers.is_empty();
+        jobs.parked.append(&mut writers);
+        let due = jobs.due();
+        drop(jobs);
+        kick |= due == Due::Now;
+        if due == Due::SetTimer {
+            self.set_timer();
+        }
+        if kick {
+            self.clone().kick_copy();
+        }
+    }
+
+    fn set_timer(self: &Arc<Self>) {
+        // Whoever has found that it has to be set is the only one to do so.
+        let _ = self
+            .queue
+            .enqueue_delayed::<Arc<Self>, TIMER>(self.clone(), msecs_to_jiffies(PATIENCE));
     }
 
     /// Gives an unused permission back. Nothing will end for it, so that whoever waits for an end
@@ -455,7 +608,7 @@ impl Cow {
         reserve: Option<Arc<Pages>>,
     ) {
         jobs.give_back(permit, reserve);
-        let waiting = !jobs.image_parked.is_empty();
+        let waiting = !jobs.parked.is_empty() || !jobs.image_parked.is_empty();
         drop(jobs);
         if waiting {
             self.clone().kick_copy();
@@ -513,8 +666,11 @@ impl Cow {
                     job.phase
                 };
                 match phase {
-                    Phase::Read if self.error().is_ok() => self.was_read(job),
-                    Phase::Read => self.finish(job, None),
+                    Phase::Read if self.error().is_ok() => {
+                        let mut writers = self.was_read(job);
+                        self.resume(&mut writers);
+                    }
+                    Phase::Read => self.finish(job, false),
                     Phase::Store => self.was_stored(job),
                 }
             });
@@ -532,6 +688,20 @@ impl Cow {
             let mut parked = core::mem::take(&mut jobs.image_parked);
             drop(jobs);
             self.queue_image(&mut parked);
+            jobs = self.jobs.lock();
+        }
+        match jobs.due() {
+            Due::Later => {}
+            Due::SetTimer => {
+                drop(jobs);
+                self.set_timer();
+            }
+            Due::Now => {
+                let mut list = jobs.take_ready();
+                drop(jobs);
+                self.store_all(&mut list);
+                self.jobs.lock().done_with(list);
+            }
         }
     }
 
@@ -544,50 +714,158 @@ impl Cow {
         }
     }
 
-    /// The old content of a copy is in memory.
-    fn was_read(self: &Arc<Self>, number: u32) {
+    /// The old content of a copy is in memory. Returns the writes that have waited for it.
+    fn was_read(&self, number: u32) -> BioList {
+        let mut jobs = self.jobs.lock();
+        let Some(job) = jobs.get(number) else {
+            return BioList::new();
+        };
+        let (first, chunks) = (job.first, job.chunks);
+        let sector = first << self.chunk_shift;
+        let sectors = chunks << self.chunk_shift;
+        let hidden = self.excluded(sector..sector + sectors).next().is_some();
+        if hidden || sector + sectors > self.sectors {
+            let pages = job.pages.clone();
+            drop(jobs);
+            if sector + sectors > self.sectors {
+                // The device ends within its last chunk.
+                let end = ((self.sectors - sector) << SECTOR_SHIFT) as usize;
+                pages.zero(end..pages.size());
+            }
+            for hidden in self.excluded(sector..sector + sectors) {
+                let start = ((hidden.start - sector) << SECTOR_SHIFT) as usize;
+                let end = ((hidden.end - sector) << SECTOR_SHIFT) as usize;
+                pages.zero(start..end);
+            }
+            jobs = self.jobs.lock();
+        }
+        self.map.set_run(first, chunks, |_| State::Storing(number));
+        jobs.is_read(number)
+    }
+
+    /// Stores copies whose content is in memory, with as few I/Os as their places allow.
+    fn store_all(self: &Arc<Self>, list: &mut [(u64, u32)]) {
+        list.sort_unstable();
+        let mut rest = &*list;
+        while let Some((&(place, leader), more)) = rest.split_first() {
+            if self.error().is_err() {
+                self.finish(leader, false);
+                rest = more;
+                continue;
+            }
+            let together = self.store_together(place, rest);
+            if together == 0 {
+                self.store_one(leader);
+            }
+            rest = &rest[together.max(1)..];
+        }
+    }
+
+    /// Stores the first of some copies by one I/O, if there are several that lie side by side.
+    /// Returns how many.
+    fn store_together(self: &Arc<Self>, place: u64, list: &[(u64, u32)]) -> usize {
+        let mut jobs = self.jobs.lock();
+        let mut chunks = 0;
+        let mut count = 0;
+        for &(at, number) in list {
+            let Some(job) = jobs.get(number) else { break };
+            let bytes = ((chunks + job.chunks) << self.chunk_shift) << SECTOR_SHIFT;
+            if at != place + chunks || bytes > MAX_COPY {
+                break;
+            }
+            chunks += job.chunks;
+            count += 1;
+        }
+        drop(jobs);
+        let to = place << self.chunk_shift;
+        let sectors = chunks << self.chunk_shift;
+        let piece = self.storage.space().pieces(to..to + sectors).next();
+        let Some(piece) = piece.filter(|piece| count > 1 && piece.sectors == sectors) else {
+            return 0;
+        };
+        let Target::Disk(bdev) = self.storage.target(&piece) else {
+            return 0;
+        };
+
+        // No waiting for memory: without it, each is stored by itself.
+        let flags = GFP_NOWAIT | __GFP_NOWARN;
+        let Ok(mut memory) = KVec::with_capacity(count, flags) else {
+            return 0;
+        };
+        let Ok(mut others) = KVec::with_capacity(count, flags) else {
+            return 0;
+        };
+        let mut jobs = self.jobs.lock();
+        for &(_, number) in &list[..count] {
+            let Some(job) = jobs.get(number) else {
+                return 0;
+            };
+            let bytes = (job.chunks << self.chunk_shift) << SECTOR_SHIFT;
+            // Both within capacity.
+            let _ = memory.push_within_capacity((job.pages.clone(), bytes as usize));
+            if number != list[0].1 {
+                let _ = others.push_within_capacity(number);
+            }
+        }
+        let leader = list[0].1;
+        if let Some(job) = jobs.get(leader) {
+            job.others = others;
+            job.pending = 1;
+        }
+        drop(jobs);
+
+        let io = self.pool.for_list(
+            bdev,
+            Op::Write,
+            piece.sector,
+            memory,
+            CopyIo {
+                cow: self.clone(),
+                job: leader,
+            },
+            GFP_NOIO,
+        );
+        match io {
+            Ok(io) => io.submit(),
+            Err(_) => {
+                self.ended.record(leader, Err(ENOMEM));
+                self.clone().kick_copy();
+            }
+        }
+        count
+    }
+
+    /// Stores a copy.
+    fn store_one(self: &Arc<Self>, number: u32) {
         let mut jobs = self.jobs.lock();
         let Some(job) = jobs.get(number) else { return };
-        let (first, chunks, place) = (job.first, job.chunks, job.place);
+        // Held until all is submitted.
+        job.pending = 1;
+        let (place, chunks) = (job.place, job.chunks);
         let pages = job.pages.clone();
         drop(jobs);
 
-        let sector = first << self.chunk_shift;
-        let sectors = chunks << self.chunk_shift;
-        if sector + sectors > self.sectors {
-            // The device ends within its last chunk.
-            let end = ((self.sectors - sector) << SECTOR_SHIFT) as usize;
-            pages.zero(end..pages.size());
-        }
-        for hidden in self.excluded(sector..sector + sectors) {
-            let start = ((hidden.start - sector) << SECTOR_SHIFT) as usize;
-            let end = ((hidden.end - sector) << SECTOR_SHIFT) as usize;
-            pages.zero(start..end);
-        }
-
-        let mut jobs = self.jobs.lock();
-        let Some(job) = jobs.get(number) else { return };
-        for chunk in first..first + chunks {
-            self.map.set(chunk, State::Storing(number));
-        }
-        job.phase = Phase::Store;
-        // Held until all is submitted.
-        job.pending = 1;
-        let mut writers = core::mem::take(&mut job.writers);
-        drop(jobs);
-
-        self.resume(&mut writers);
-
         let to = place << self.chunk_shift;
+        let sectors = chunks << self.chunk_shift;
         let mut done = 0;
         for piece in self.storage.space().pieces(to..to + sectors) {
             let start = (done << SECTOR_SHIFT) as usize;
             let end = ((done + piece.sectors) << SECTOR_SHIFT) as usize;
+            let bdev = match self.storage.target(&piece) {
+                Target::Disk(bdev) => bdev,
+                Target::Memory(file) => {
+                    if let Err(e) = store_in_memory(file, piece.sector, &pages, start..end) {
+                        self.fail(e);
+                    }
+                    done += piece.sectors;
+                    continue;
+                }
+            };
             if let Some(job) = self.jobs.lock().get(number) {
                 job.pending += 1;
             }
             let io = self.pool.for_pages(
-                self.storage.bdev(&piece),
+                bdev,
                 Op::Write,
                 piece.sector,
                 &pages,
@@ -600,31 +878,38 @@ impl Cow {
             );
             match io {
                 Ok(io) => io.submit(),
-                Err(_) => self.ended.record(number, Err(ENOMEM)),
+                Err(_) => {
+                    self.ended.record(number, Err(ENOMEM));
+                }
             }
             done += piece.sectors;
         }
         drop(pages);
         self.ended.record(number, Ok(()));
+        self.clone().kick_copy();
     }
 
     /// All of a copy is in the storage, unless the snapshot has been given up.
     fn was_stored(self: &Arc<Self>, number: u32) {
-        let place = self.jobs.lock().get(number).map(|job| job.place);
-        self.finish(number, place.filter(|_| self.error().is_ok()));
+        let mut others = KVec::new();
+        if let Some(job) = self.jobs.lock().get(number) {
+            others = core::mem::take(&mut job.others);
+        }
+        let held = self.error().is_ok();
+        self.finish(number, held);
+        for other in others {
+            self.finish(other, held);
+        }
     }
 
-    /// Ends a copy that is stored at `place`, or that has failed.
-    fn finish(self: &Arc<Self>, number: u32, place: Option<u64>) {
+    /// Ends a copy that is `stored`, or that has failed.
+    fn finish(self: &Arc<Self>, number: u32, stored: bool) {
         let mut jobs = self.jobs.lock();
         let Some(job) = jobs.get(number) else { return };
-        for i in 0..job.chunks {
-            let state = match place {
-                Some(place) => State::Copied(place + i),
-                None => State::Original,
-            };
-            self.map.set(job.first + i, state);
-        }
+        self.map.set_run(job.first, job.chunks, |i| match stored {
+            true => State::Copied(job.place + i),
+            false => State::Original,
+        });
         let Some(mut job) = jobs.finish(number) else {
             return;
         };
@@ -677,14 +962,14 @@ impl Cow {
             drop(jobs);
 
             let mut image = self.image.lock();
-            while !image.is_idle() {
+            while !self.image_is_idle(&image) {
                 self.image_idle.wait(&mut image);
             }
             drop(image);
 
             // Each hands bios to the other, so that both have to be seen idle at once.
             let jobs = self.jobs.lock();
-            if jobs.is_idle() && self.image.lock().is_idle() {
+            if jobs.is_idle() && self.image_is_idle(&self.image.lock()) {
                 break;
             }
         }
@@ -693,4 +978,16 @@ impl Cow {
         // reference must go where it is possible to sleep.
         synchronize_rcu();
     }
+}
+
+/// Writes `range` of `pages`, in bytes, to a file in memory from `sector` on.
+fn store_in_memory(file: &MemoryFile, sector: u64, pages: &Pages, range: Range<usize>) -> Result {
+    let mut page = KVec::zeroed(PAGE_SIZE, Context::Worker.flags())?;
+    for at in range.clone().step_by(PAGE_SIZE) {
+        let len = PAGE_SIZE.min(range.end - at);
+        pages.read(at, &mut page[..len]);
+        let pos = (sector << SECTOR_SHIFT) + (at - range.start) as u64;
+        file.write_at(pos, &page[..len])?;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@
 use crate::{
     chunk_map::State,
     cow::{Context, Cow, Stop},
+    storage::Target,
 };
 use core::ops::Range;
 use kernel::{
@@ -18,8 +19,13 @@ use kernel::{
         bio_disk::BioDriver,
         SECTOR_SHIFT, //
     },
+    fs::MemoryFile,
+    page::PAGE_SIZE,
     prelude::*,
-    sync::Arc,
+    sync::{
+        atomic::ordering::{Acquire, Full, Relaxed},
+        Arc, //
+    },
 };
 
 /// What the image's worker has to do.
@@ -28,7 +34,6 @@ pub(crate) struct ImageQueue {
     pub(crate) bios: BioList,
     /// Reads of the original that came too late.
     late: IoList<ImageIo>,
-    in_flight: usize,
 }
 
 impl ImageQueue {
@@ -36,12 +41,11 @@ impl ImageQueue {
         Self {
             bios: BioList::new(),
             late: IoList::new(),
-            in_flight: 0,
         }
     }
 
-    pub(crate) fn is_idle(&self) -> bool {
-        self.bios.is_empty() && self.late.is_empty() && self.in_flight == 0
+    fn is_empty(&self) -> bool {
+        self.bios.is_empty() && self.late.is_empty()
     }
 }
 
@@ -54,37 +58,35 @@ pub(crate) struct ImageIo {
 
 impl IoOwner for ImageIo {
     fn complete(io: EndedIo<Self>) {
-        let cow = io.data().cow.clone();
+        let ImageIo { cow, original } = io.data();
         if let Some(bio) = io.part_of() {
-            let range = io.data().original.clone();
             // The states first: a chunk goes back to the original only after the error is set.
-            let late = range
+            let late = original
                 .as_ref()
                 .is_some_and(|range| !cow.is_still_original(bio, range));
             if let Err(e) = io.result().and(cow.error()) {
                 bio.set_error(e);
             } else if late {
+                let cow = cow.clone();
                 cow.image.lock().late.push(io);
-                cow.kick_image();
-                return;
-            } else if let Some(range) = range {
-                cow.hide(bio, &range);
+                return cow.kick_image();
+            } else if let Some(range) = original {
+                cow.hide(bio, range);
             }
         }
-        drop(io);
-
-        let mut image = cow.image.lock();
-        image.in_flight -= 1;
-        if image.in_flight == 0 {
-            cow.image_idle.notify_all();
-        }
-        drop(image);
+        let ImageIo { cow, .. } = io.into_data();
+        cow.image_io_ended();
     }
 }
 
 #[vtable]
 impl BioDriver for Cow {
     fn submit_bio(this: &Arc<Self>, bio: Bio) {
+        if this.storage.may_sleep() {
+            let mut bios = BioList::new();
+            bios.push(bio);
+            return this.queue_image(&mut bios);
+        }
         this.image_bio(bio, Context::Submitter);
     }
 }
@@ -98,10 +100,15 @@ impl Cow {
         }
         match bio.op() {
             Op::Read => match SharedBio::new(bio, GFP_NOIO) {
-                Ok(bio) => self.image_read(&bio, 0..bio.sectors()),
+                Ok(bio) => {
+                    self.image_reads.fetch_add(1, Relaxed);
+                    self.image_read(&bio, 0..bio.sectors());
+                }
                 Err(bio) => bio.end(Err(ENOMEM)),
             },
             Op::Write => self.image_write(bio, context),
+            // What is not needed any more may stay.
+            Op::Discard => bio.end(Ok(())),
             _ => bio.end(Err(EOPNOTSUPP)),
         }
     }
@@ -115,7 +122,7 @@ impl Cow {
                 drop(image);
                 self.read_late(io);
             } else if let Some(bio) = image.bios.pop() {
-                image.in_flight += 1;
+                self.image_in_flight.fetch_add(1, Relaxed);
                 drop(image);
                 self.image_bio(bio, Context::Worker);
                 self.image_io_ended();
@@ -126,11 +133,18 @@ impl Cow {
     }
 
     fn image_io_ended(&self) {
-        let mut image = self.image.lock();
-        image.in_flight -= 1;
-        if image.is_idle() {
-            self.image_idle.notify_all();
+        // Fully ordered: whoever sees none in flight sees what those that were have done.
+        if self.image_in_flight.fetch_sub(1, Full) == 1 {
+            let image = self.image.lock();
+            if self.image_is_idle(&image) {
+                self.image_idle.notify_all();
+            }
         }
+    }
+
+    /// Whether there is nothing to do and nothing in flight for the image.
+    pub(crate) fn image_is_idle(&self, image: &ImageQueue) -> bool {
+        image.is_empty() && self.image_in_flight.load(Acquire) == 0
     }
 
     fn read_late(self: &Arc<Self>, io: EndedIo<ImageIo>) {
@@ -162,7 +176,7 @@ impl Cow {
     }
 
     fn image_io(self: &Arc<Self>, original: Option<Range<u64>>) -> ImageIo {
-        self.image.lock().in_flight += 1;
+        self.image_in_flight.fetch_add(1, Relaxed);
         ImageIo {
             cow: self.clone(),
             original,
@@ -269,16 +283,26 @@ impl Cow {
             .space()
             .pieces(pos..pos + (part.end - part.start))
         {
-            let io = self.image_pool.for_part(
-                self.storage.bdev(&piece),
-                piece.sector,
-                bio,
-                at..at + piece.sectors,
-                self.image_io(None),
-                GFP_NOIO,
-            );
-            self.submit_or_fail(io, bio);
-            at += piece.sectors;
+            let part = at..at + piece.sectors;
+            at = part.end;
+            match self.storage.target(&piece) {
+                Target::Disk(bdev) => {
+                    let io = self.image_pool.for_part(
+                        bdev,
+                        piece.sector,
+                        bio,
+                        part,
+                        self.image_io(None),
+                        GFP_NOIO,
+                    );
+                    self.submit_or_fail(io, bio);
+                }
+                Target::Memory(file) => {
+                    if let Err(e) = io_in_memory(file, piece.sector, bio, part) {
+                        bio.set_error(e);
+                    }
+                }
+            }
         }
     }
 
@@ -299,7 +323,7 @@ impl Cow {
                     Err(Stop::Busy) => {
                         let mut jobs = self.jobs.lock();
                         jobs.image_parked.push(bio);
-                        let kick = jobs.none_in_flight();
+                        let kick = jobs.needs_kick();
                         drop(jobs);
                         if kick {
                             self.clone().kick_copy();
@@ -313,13 +337,18 @@ impl Cow {
                     let state = self.map.get(chunk);
                     if state == State::Copying(job) || state == State::Storing(job) {
                         if let Some(job) = jobs.get(job) {
-                            return job.image_writers.push(bio);
+                            job.image_writers.push(bio);
+                            // It may be waiting for others to be stored with.
+                            jobs.hurry = true;
+                            drop(jobs);
+                            return self.clone().kick_copy();
                         }
                     }
                 }
             }
         }
 
+        self.image_writes.fetch_add(1, Relaxed);
         let bio = match SharedBio::new(bio, GFP_NOIO) {
             Ok(bio) => bio,
             Err(bio) => return bio.end(Err(ENOMEM)),
@@ -340,4 +369,22 @@ impl Cow {
             chunk += chunks;
         }
     }
+}
+
+/// Reads or writes a part of a bio, in sectors from its start, in a file in memory from `sector` on.
+fn io_in_memory(file: &MemoryFile, sector: u64, bio: &SharedBio, part: Range<u64>) -> Result {
+    let mut page = KVec::zeroed(PAGE_SIZE, GFP_NOIO)?;
+    let range = (part.start << SECTOR_SHIFT) as usize..(part.end << SECTOR_SHIFT) as usize;
+    for at in range.clone().step_by(PAGE_SIZE) {
+        let len = PAGE_SIZE.min(range.end - at);
+        let pos = (sector << SECTOR_SHIFT) + (at - range.start) as u64;
+        if bio.op() == Op::Write {
+            bio.read(at, &mut page[..len]);
+            file.write_at(pos, &page[..len])?;
+        } else {
+            file.read_at(pos, &mut page[..len])?;
+            bio.write(at, &page[..len]);
+        }
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@
 //! is always one that can be made, whatever the memory situation: writing back dirty pages may
 //! depend on it.
 
-use crate::cow::Context;
+use crate::cow::{Context, Counters};
 use kernel::{
     block::bio::{BioList, Pages},
     prelude::*,
@@ -25,12 +25,15 @@ pub(crate) const JOBS: usize = 256;
 /// Memory that they may take together, in bytes.
 const MAX_BUFFERED: usize = 16 << 20;
 
+/// Contents of so many bytes are stored together.
+const BATCH: usize = 256 << 10;
+
 /// What a copy is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Reading the original.
     Read,
-    /// Storing what was read.
+    /// Storing what was read, or waiting for others to be stored with.
     Store,
 }
 
@@ -42,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) chunks: u64,
     /// Where in the storage it goes, in chunks.
     pub(crate) place: u64,
+    /// Other copies that are stored by the same I/O, and end with this one.
+    pub(crate) others: KVec<u32>,
     /// Memory that was permitted, in bytes.
     pub(crate) bytes: usize,
     /// The old content, known when the phase is [`Phase::Store`].
@@ -61,14 +66,37 @@ pub(crate) struct Job {
 pub(crate) struct Jobs {
     slots: KVec<Option<Job>>,
     free: KVec<u32>,
+    /// How many there may be at once.
+    max: usize,
     buffered: usize,
+    chunks_copied: u64,
     reserve: Option<Arc<Pages>>,
+    /// Copies whose content is in memory and not yet being stored, with their places.
+    ready: KVec<(u64, u32)>,
+    ready_bytes: usize,
+    /// An empty list, to become the next one of these.
+    spare: KVec<(u64, u32)>,
+    /// Whether somebody waits for those to be stored.
+    pub(crate) hurry: bool,
+    /// Whether a time is set after which they are stored.
+    pub(crate) timer: bool,
     /// Work items that run now, and may have bios in hand that are nowhere else.
     pub(crate) workers: u32,
     /// Writes to the original for which there was no room.
     pub(crate) parked: BioList,
     /// Writes to the image for which there was no room.
     pub(crate) image_parked: BioList,
+}
+
+/// What is to be done about copies whose content is in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// To wait for more.
+    Later,
+    /// To wait for more, for a certain time, which nobody has set yet.
+    SetTimer,
+    /// To store them.
+    Now,
 }
 
 /// Permission to make a copy.
@@ -78,8 +106,8 @@ pub(crate) struct Permit {
 }
 
 impl Jobs {
-    /// No copies yet; `reserve` is the buffer to keep back.
-    pub(crate) fn new(reserve: Pages) -> Result<Self> {
+    /// No copies yet, and at most `max` at once; `reserve` is the buffer to keep back.
+    pub(crate) fn new(reserve: Pages, max: u32) -> Result<Self> {
         let mut slots = KVec::with_capacity(JOBS, GFP_KERNEL)?;
         let mut free = KVec::with_capacity(JOBS, GFP_KERNEL)?;
         for job in (0..JOBS).rev() {
@@ -89,8 +117,15 @@ impl Jobs {
         Ok(Self {
             slots,
             free,
+            max: (max as usize).clamp(1, JOBS),
             buffered: 0,
+            chunks_copied: 0,
             reserve: Some(Arc::new(reserve, GFP_KERNEL)?),
+            ready: KVec::with_capacity(JOBS, GFP_KERNEL)?,
+            ready_bytes: 0,
+            spare: KVec::with_capacity(JOBS, GFP_KERNEL)?,
+            hurry: false,
+            timer: false,
             workers: 0,
             parked: BioList::new(),
             image_parked: BioList::new(),
@@ -100,14 +135,78 @@ impl Jobs {
     /// Whether nothing is being copied and nobody waits for it.
     pub(crate) fn is_idle(&self) -> bool {
         self.workers == 0
+            && !self.timer
             && self.free.len() == JOBS
             && self.parked.is_empty()
             && self.image_parked.is_empty()
     }
 
+    /// What has been done so far, as far as it is known here.
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            chunks_copied: self.chunks_copied,
+            jobs_in_flight: (JOBS - self.free.len()) as u64,
+            buffered_bytes: self.buffered as u64,
+            parked: (self.parked.len() + self.image_parked.len()) as u64,
+            ..Counters::default()
+        }
+    }
+
     /// Whether nothing is being copied.
     pub(crate) fn none_in_flight(&self) -> bool {
         self.free.len() == JOBS
+    }
+
+    /// Whether nothing will end unless somebody is told to store.
+    pub(crate) fn needs_kick(&self) -> bool {
+        self.none_in_flight() || !self.ready.is_empty()
+    }
+
+    /// The content of a copy is in memory. Gives back the writes that waited for it.
+    pub(crate) fn is_read(&mut self, number: u32) -> BioList {
+        let Some(job) = self.get(number) else {
+            return BioList::new();
+        };
+        job.phase = Phase::Store;
+        let (place, bytes) = (job.place, job.bytes);
+        let writers = core::mem::take(&mut job.writers);
+        // Those that have no other memory must have theirs back, and writes to the image wait.
+        let urgent = job.reserve || !job.image_writers.is_empty();
+        self.hurry |= urgent;
+        self.ready_bytes += bytes;
+        // Within capacity: there are no more than copies.
+        let _ = self.ready.push_within_capacity((place, number));
+        writers
+    }
+
+    /// What is to be done about the copies whose content is in memory. A timer that is to be set
+    /// counts as set.
+    pub(crate) fn due(&mut self) -> Due {
+        if self.ready.is_empty() {
+            return Due::Later;
+        }
+        let wanted = !self.parked.is_empty() || !self.image_parked.is_empty();
+        if self.hurry || wanted || self.ready_bytes >= BATCH {
+            return Due::Now;
+        }
+        match core::mem::replace(&mut self.timer, true) {
+            true => Due::Later,
+            false => Due::SetTimer,
+        }
+    }
+
+    /// Takes the copies whose content is in memory, with their places. To be given back with
+    /// [`done_with`](Self::done_with) before others are taken.
+    pub(crate) fn take_ready(&mut self) -> KVec<(u64, u32)> {
+        self.ready_bytes = 0;
+        self.hurry = false;
+        core::mem::replace(&mut self.ready, core::mem::take(&mut self.spare))
+    }
+
+    /// Gives the memory of a list back.
+    pub(crate) fn done_with(&mut self, mut list: KVec<(u64, u32)>) {
+        list.clear();
+        self.spare = list;
     }
 
     /// Permission for a copy of `bytes`, if there is room. The worker can always make one. A
@@ -117,6 +216,9 @@ impl Jobs {
             return None;
         }
         if self.buffered > 0 && self.buffered + bytes > MAX_BUFFERED {
+            return None;
+        }
+        if JOBS - self.free.len() >= self.max {
             return None;
         }
         let job = self.free.pop()?;
@@ -154,6 +256,7 @@ impl Jobs {
     pub(crate) fn finish(&mut self, job: u32) -> Option<Job> {
         let done = self.slots.get_mut(job as usize)?.take()?;
         self.buffered -= done.bytes;
+        self.chunks_copied += done.chunks;
         let _ = self.free.push_within_capacity(job);
         Some(done)
     }
@@ -170,28 +273,61 @@ pub(crate) struct Ended {
     jobs: [Atomic<u64>; JOBS / 64],
     count: KVec<Atomic<u32>>,
     errno: KVec<Atomic<i32>>,
+    /// Whether whoever submits the only I/O of a copy looks after its end.
+    watch: KVec<Atomic<u32>>,
 }
+
+/// Nobody looks after the end of an I/O but the worker.
+const UNWATCHED: u32 = 0;
+/// Its submitter does.
+const WATCHED: u32 = 1;
+/// It has ended, and its submitter is about to see that.
+const SEEN: u32 = 2;
 
 impl Ended {
     pub(crate) fn new() -> Result<Self> {
         let mut count = KVec::with_capacity(JOBS, GFP_KERNEL)?;
         let mut errno = KVec::with_capacity(JOBS, GFP_KERNEL)?;
+        let mut watch = KVec::with_capacity(JOBS, GFP_KERNEL)?;
         for _ in 0..JOBS {
             count.push(Atomic::new(0), GFP_KERNEL)?;
             errno.push(Atomic::new(0), GFP_KERNEL)?;
+            watch.push(Atomic::new(UNWATCHED), GFP_KERNEL)?;
         }
         Ok(Self {
             jobs: [const { Atomic::new(0) }; JOBS / 64],
             count,
             errno,
+            watch,
         })
     }
 
-    /// An I/O of `job` has ended.
-    pub(crate) fn record(&self, job: u32, result: Result) {
+    /// Whoever is about to submit the only I/O of `job` will [`look`](Self::look) whether it has
+    /// ended by then.
+    pub(crate) fn watch(&self, job: u32) {
+        self.watch[job as usize].store(WATCHED, Relaxed);
+    }
+
+    /// Whether the I/O of `job` has ended already, and how. The worker is told nothing of it then;
+    /// if it has not, the worker will be.
+    pub(crate) fn look(&self, job: u32) -> Option<Result> {
+        if self.watch[job as usize].xchg(UNWATCHED, Full) != SEEN {
+            return None;
+        }
+        let errno = self.errno[job as usize].xchg(0, Full);
+        Some(kernel::error::to_result(errno))
+    }
+
+    /// An I/O of `job` has ended. Says whether that is for the worker.
+    pub(crate) fn record(&self, job: u32, result: Result) -> bool {
         if let Err(e) = result {
             // One of them is as good as the other.
             let _ = self.errno[job as usize].cmpxchg(0, e.to_errno(), Relaxed);
+        }
+        let watch = &self.watch[job as usize];
+        // Fully ordered, so that whoever sees that it has ended sees the error.
+        if watch.load(Relaxed) == WATCHED && watch.cmpxchg(WATCHED, SEEN, Full).is_ok() {
+            return false;
         }
         // Whoever sees the count sees the error.
         self.count[job as usize].fetch_add(1, Release);
@@ -203,6 +339,7 @@ impl Ended {
         while let Err(now) = word.cmpxchg(old, old | bit, Full) {
             old = now;
         }
+        true
     }
 
     /// Calls `f` with each copy that had I/Os end since, their number, and the error of one of

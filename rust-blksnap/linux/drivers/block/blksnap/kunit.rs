@@ -3,6 +3,7 @@
 //! Tests of what knows nothing of the rest of the kernel.
 
 use crate::{
+    change_map::{ChangeMap, Limits},
     chunk_map::{ChunkMap, State},
     ranges::Ranges,
     space::{Piece, Space},
@@ -45,10 +46,9 @@ mod tests {
 
     #[test]
     fn space_is_handed_out_in_order_up_to_the_limit() -> Result {
-        let mut space = Space::new(40);
-        space.push(piece(0, 1000, 20))?;
-        space.push(piece(1, 64, 4))?;
-        space.push(piece(1, 128, 100))?;
+        let space = Space::new(40)?;
+        space.append([piece(0, 1000, 20), piece(1, 64, 4)].into_iter())?;
+        space.append([piece(1, 128, 100)].into_iter())?;
         // The first extent counts for two pages, the second is too short to count.
         assert_eq!(space.extents(), 2);
         assert_eq!(space.capacity(), 40);
@@ -61,11 +61,32 @@ mod tests {
     }
 
     #[test]
+    fn changes_are_numbered() -> Result {
+        let limits = Limits {
+            min_shift: 12,
+            max_shift: 16,
+            max_blocks: 10,
+        };
+        // A block of 8 KiB is needed for no more than ten of them.
+        let map = ChangeMap::new(20 * 8 - 1, &limits)?;
+        assert_eq!((map.block_size(), map.blocks()), (8192, 10));
+
+        map.mark(15..17, 1);
+        map.mark(150..1000, 2);
+        map.mark(500..1000, 3);
+        let mut bytes = [9; 12];
+        assert_eq!(map.read(0, &mut bytes), 10);
+        assert_eq!(bytes, [1, 1, 0, 0, 0, 0, 0, 0, 0, 2, 9, 9]);
+        assert_eq!(map.read(9, &mut bytes[..1]), 1);
+        assert_eq!(map.read(10, &mut bytes), 0);
+        Ok(())
+    }
+
+    #[test]
     fn a_range_of_space_is_found_piece_by_piece() -> Result {
-        let mut space = Space::new(u64::MAX);
-        space.push(piece(0, 1000, 16))?;
-        space.push(piece(1, 64, 8))?;
-        space.push(piece(0, 2000, 16))?;
+        let space = Space::new(u64::MAX)?;
+        space.append([piece(0, 1000, 16), piece(1, 64, 8)].into_iter())?;
+        space.append([piece(0, 2000, 16)].into_iter())?;
 
         let mut pieces = space.pieces(8..32);
         assert_eq!(pieces.next(), Some(piece(0, 1008, 8)));
@@ -79,13 +100,12 @@ mod tests {
     fn states_survive_the_map() -> Result {
         let map = ChunkMap::new(1025)?;
         assert_eq!(map.get(1024), State::Original);
-        // A chunk without a leaf stays what it is.
+        // A chunk for which there is no room stays what it is.
         map.set(1024, State::Copied(1));
         assert_eq!(map.get(1024), State::Original);
 
-        let leaf = map.new_leaf(1024, GFP_KERNEL)?.ok_or(EINVAL)?;
-        map.install(1024, leaf);
-        assert!(map.new_leaf(1024, GFP_KERNEL)?.is_none());
+        let mut room = map.room(1024, 1, GFP_KERNEL)?;
+        assert!(map.install(1024, 1, &mut room));
         for state in [
             State::Copying(255),
             State::Storing(0),
@@ -99,14 +119,30 @@ mod tests {
     }
 
     #[test]
-    fn runs_end_with_the_leaf_and_the_state() -> Result {
+    fn many_chunks_get_words() -> Result {
+        let map = ChunkMap::new(1024)?;
+        for chunk in 0..512 {
+            let chunk = 512 + chunk * 5 % 512;
+            let mut room = map.room(chunk, 1, GFP_KERNEL)?;
+            assert!(map.install(chunk, 1, &mut room));
+            map.set(chunk, State::Copied(chunk * 3));
+        }
+        for chunk in 512..1024 {
+            assert_eq!(map.get(chunk), State::Copied(chunk * 3));
+        }
+        assert_eq!(map.get(511), State::Original);
+        Ok(())
+    }
+
+    #[test]
+    fn runs_end_with_the_region_and_the_state() -> Result {
         let map = ChunkMap::new(2000)?;
         assert_eq!(map.run(0, 1999, u64::MAX, |_| State::Original), 512);
         assert_eq!(map.run(510, 1999, 1, |_| State::Original), 1);
         assert_eq!(map.run(100, 99, 8, |_| State::Original), 0);
 
-        let leaf = map.new_leaf(0, GFP_KERNEL)?.ok_or(EINVAL)?;
-        map.install(0, leaf);
+        let mut room = map.room(4, 3, GFP_KERNEL)?;
+        assert!(map.install(4, 3, &mut room));
         map.set(4, State::Copied(7));
         map.set(5, State::Copied(8));
         map.set(6, State::Copied(10));

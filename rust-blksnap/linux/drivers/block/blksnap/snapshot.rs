@@ -8,37 +8,42 @@
 //! commands arrive here.
 
 use crate::{
-    cow::Cow,
+    cow::{Cow, Sizes},
+    events::{Event, Events},
+    module_parameters,
+    ranges::Ranges,
+    report::Report,
     storage::Storage,
     tracker::{Device, Membership},
     wire,
 };
 use kernel::{
     block::{
+        bdev::BlockDevice,
         bio_disk::{BioDisk, Geometry},
         filter::Freezing,
     },
-    new_mutex,
+    debugfs, new_mutex,
     prelude::*,
     str::{CStr, CString},
-    sync::{Arc, Mutex},
+    sync::{aref::ARef, Arc, Mutex},
     uaccess::{UserPtr, UserSlice},
     uuid::Uuid,
     workqueue::{queue_flags, OwnedQueue},
 };
 
 /// A device that has been taken, and its image.
-struct Taken {
+pub(crate) struct Taken {
     device: Arc<Device>,
-    cow: Arc<Cow>,
+    pub(crate) cow: Arc<Cow>,
     disk: Option<BioDisk<Cow>>,
 }
 
 /// How far a snapshot is.
 enum Phase {
     /// Devices can be added.
-    Open(KVec<Arc<Device>>),
-    /// Somebody is taking or destroying it.
+    Open,
+    /// Somebody is creating, taking or destroying it.
     Busy,
     /// It is held.
     Taken(KVec<Taken>),
@@ -46,8 +51,39 @@ enum Phase {
 
 struct Snapshot {
     uuid: Uuid,
+    events: Arc<Events>,
     storage: Arc<Storage>,
+    /// Does not change once it is not open any more.
+    devices: KVec<Arc<Device>>,
     phase: Phase,
+    report: Pin<KBox<debugfs::File<Report>>>,
+}
+
+impl Snapshot {
+    /// Whether what is on `bdev` is, or is about to be, as it was at some moment.
+    fn holds(&self, bdev: &BlockDevice) -> bool {
+        !matches!(self.phase, Phase::Open) && self.devices.iter().any(|d| d.bdev().overlaps(bdev))
+    }
+
+    /// Whether it can still be taken.
+    fn is_open(&self) -> Result {
+        match self.phase {
+            Phase::Open => Ok(()),
+            Phase::Busy => Err(EBUSY),
+            Phase::Taken(_) => Err(EALREADY),
+        }
+    }
+
+    /// Lets go of devices that were never taken, and of those who wait for events.
+    fn end(self) {
+        for device in &self.devices {
+            let mut member = device.filter().member.lock();
+            if matches!(&*member, Membership::Added(uuid) if *uuid == self.uuid) {
+                *member = Membership::None { errno: 0 };
+            }
+        }
+        self.events.close();
+    }
 }
 
 /// All snapshots.
@@ -55,86 +91,154 @@ struct Snapshot {
 pub(crate) struct Snapshots {
     #[pin]
     list: Mutex<KVec<Snapshot>>,
+    /// Copies are made here, on which writing back dirty memory may depend.
     queue: Arc<OwnedQueue>,
+    /// Files grow here, which is left to their filesystems.
+    growth: OwnedQueue,
+    dir: debugfs::Dir,
 }
 
 impl Snapshots {
     pub(crate) fn new() -> Result<Arc<Self>> {
         let flags = queue_flags::UNBOUND | queue_flags::MEM_RECLAIM | queue_flags::HIGHPRI;
         let queue = Arc::new(OwnedQueue::new(c"blksnap", flags)?, GFP_KERNEL)?;
+        let growth = OwnedQueue::new(c"blksnap-growth", queue_flags::UNBOUND)?;
         Arc::pin_init(
             pin_init!(Self {
                 list <- new_mutex!(KVec::new(), "blksnap::snapshots"),
                 queue,
+                growth,
+                dir: debugfs::Dir::new(c"blksnap"),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Creates a snapshot with a storage file, of which at most `limit` sectors are used; zero
-    /// means all of it.
-    pub(crate) fn create(&self, path: &CStr, limit: u64) -> Result<Uuid> {
-        let limit = if limit == 0 { u64::MAX } else { limit };
-        let storage = Storage::open(path, limit)?;
+    /// Where files grow.
+    pub(crate) fn growth_queue(&self) -> &OwnedQueue {
+        &self.growth
+    }
+
+    /// Calls `f` unless there is a snapshot of one of `disks`, of which no free part may then be
+    /// made use of: it may have had a content. None is taken meanwhile.
+    pub(crate) fn unless_held<'a>(
+        &self,
+        mut disks: impl Iterator<Item = &'a BlockDevice>,
+        f: impl FnOnce() -> Result,
+    ) -> Result {
+        let list = self.list.lock();
+        match disks.any(|disk| list.iter().any(|s| s.holds(disk))) {
+            false => f(),
+            true => Err(EBUSY),
+        }
+    }
+
+    /// Creates a snapshot with a storage file, which grows to `limit` sectors; zero means that it
+    /// does not grow.
+    pub(crate) fn create(self: &Arc<Self>, path: &CStr, limit: u64) -> Result<Uuid> {
+        let uuid = Uuid::random();
+        let events = Events::new()?;
+        let storage = Storage::new(self, &events, limit)?;
+        let name = CString::try_from_fmt(fmt!("{uuid}"))?;
+        let report = Report::new(storage.clone());
+        let snapshot = Snapshot {
+            uuid,
+            events,
+            storage: storage.clone(),
+            devices: KVec::new(),
+            phase: Phase::Busy,
+            report: KBox::pin_init(self.dir.read_only_file(&name, report), GFP_KERNEL)?,
+        };
+        // From here on whoever takes a snapshot sees what becomes storage.
+        self.list.lock().push(snapshot, GFP_KERNEL)?;
+
+        if let Err(e) = storage.open(path, limit) {
+            storage.close();
+            self.forget(uuid);
+            return Err(e);
+        }
+        find(&mut self.list.lock(), uuid)?.phase = Phase::Open;
+
         let space = storage.space();
         pr_info!(
-            "difference storage of {} sectors in {} extents\n",
+            "{uuid}: difference storage of {} sectors in {} extents\n",
             space.capacity(),
             space.extents()
         );
-        let uuid = Uuid::random();
-        let snapshot = Snapshot {
-            uuid,
-            storage,
-            phase: Phase::Open(KVec::new()),
-        };
-        self.list.lock().push(snapshot, GFP_KERNEL)?;
         Ok(uuid)
+    }
+
+    /// Takes a snapshot off the list.
+    fn forget(&self, uuid: Uuid) {
+        let mut list = self.list.lock();
+        let at = list.iter().position(|s| s.uuid == uuid);
+        let snapshot = at.and_then(|at| list.remove(at).ok());
+        drop(list);
+        if let Some(snapshot) = snapshot {
+            snapshot.end();
+        }
+    }
+
+    /// Adds the file at `path` to the storage of a snapshot.
+    pub(crate) fn append(&self, uuid: Uuid, path: &CStr) -> Result {
+        let storage = find(&mut self.list.lock(), uuid)?.storage.clone();
+        storage.append(path)
+    }
+
+    /// Waits for something to happen to a snapshot.
+    pub(crate) fn wait(&self, request: &wire::Wait) -> Result<Event> {
+        let uuid = Uuid::from_bytes(request.uuid);
+        let events = find(&mut self.list.lock(), uuid)?.events.clone();
+        events.wait(request.timeout_ms, request.code)
     }
 
     /// Adds a device.
     pub(crate) fn add(&self, uuid: Uuid, device: Arc<Device>) -> Result {
         let mut list = self.list.lock();
         let snapshot = find(&mut list, uuid)?;
-        let Phase::Open(devices) = &mut snapshot.phase else {
+        if !matches!(snapshot.phase, Phase::Open) {
             return Err(EBUSY);
-        };
+        }
 
         let mut member = device.filter().member.lock();
         match &*member {
-            Membership::None => {}
+            Membership::None { .. } => {}
             Membership::Added(other) if *other == uuid => return Err(EALREADY),
             _ => return Err(EBUSY),
         }
-        devices.push(device.clone(), GFP_KERNEL)?;
+        snapshot.devices.push(device.clone(), GFP_KERNEL)?;
         *member = Membership::Added(uuid);
         Ok(())
     }
 
     /// Takes a snapshot: all of its devices as they are at one moment.
     pub(crate) fn take(&self, uuid: Uuid) -> Result {
-        let (devices, storage) = {
-            let mut list = self.list.lock();
-            let snapshot = find(&mut list, uuid)?;
-            match core::mem::replace(&mut snapshot.phase, Phase::Busy) {
-                Phase::Open(devices) if !devices.is_empty() => (devices, snapshot.storage.clone()),
-                Phase::Open(devices) => {
-                    snapshot.phase = Phase::Open(devices);
-                    return Err(ENODEV);
-                }
-                Phase::Busy => return Err(EBUSY),
-                taken => {
-                    snapshot.phase = taken;
-                    return Err(EALREADY);
-                }
-            }
-        };
+        let devices = self.prepare(uuid)?;
 
-        let result = self.take_devices(&devices, &storage);
+        // What will not be part of the images: where any storage lies. None is added there from
+        // here on, since the devices are about to be held.
+        let mut hidden = KVec::with_capacity(devices.len(), GFP_KERNEL)?;
+        let mut list = self.list.lock();
+        let storage = {
+            let snapshot = find(&mut list, uuid)?;
+            snapshot.is_open()?;
+            if snapshot.devices.len() != devices.len() {
+                return Err(EBUSY);
+            }
+            snapshot.phase = Phase::Busy;
+            snapshot.storage.clone()
+        };
+        let found = devices
+            .iter()
+            .try_for_each(|d| Ok(hidden.push(hidden_on(&list, d.bdev())?, GFP_KERNEL)?));
+        drop(list);
+
+        let result = found.and_then(|()| self.take_devices(uuid, &devices, &storage, hidden));
         let mut list = self.list.lock();
         let snapshot = find(&mut list, uuid)?;
         match result {
             Ok(taken) => {
+                snapshot.report.show(&taken);
                 snapshot.phase = Phase::Taken(taken);
                 Ok(())
             }
@@ -142,19 +246,55 @@ impl Snapshots {
                 for device in &devices {
                     *device.filter().member.lock() = Membership::Added(uuid);
                 }
-                snapshot.phase = Phase::Open(devices);
+                snapshot.phase = Phase::Open;
                 Err(e)
             }
         }
     }
 
-    fn take_devices(&self, devices: &[Arc<Device>], storage: &Arc<Storage>) -> Result<KVec<Taken>> {
+    /// Looks for the devices of a snapshot that is to be taken, and lets storage that lies on them
+    /// grow, which it cannot do afterwards.
+    fn prepare(&self, uuid: Uuid) -> Result<KVec<Arc<Device>>> {
+        let mut devices = KVec::new();
+        let mut storages = KVec::new();
+        let mut list = self.list.lock();
+        let snapshot = find(&mut list, uuid)?;
+        snapshot.is_open()?;
+        for device in &snapshot.devices {
+            devices.push(device.clone(), GFP_KERNEL)?;
+        }
+        for snapshot in list.iter() {
+            storages.push(snapshot.storage.clone(), GFP_KERNEL)?;
+        }
+        drop(list);
+        if devices.is_empty() {
+            return Err(ENODEV);
+        }
+        for storage in storages {
+            storage.prepare(devices.iter().map(|d| d.bdev()));
+        }
+        Ok(devices)
+    }
+
+    fn take_devices(
+        &self,
+        uuid: Uuid,
+        devices: &[Arc<Device>],
+        storage: &Arc<Storage>,
+        hidden: KVec<Ranges>,
+    ) -> Result<KVec<Taken>> {
+        let sizes = Sizes {
+            min_shift: module_parameters::chunk_minimum_shift.value(),
+            max_count_shift: module_parameters::chunk_maximum_count_shift.value(),
+            max_shift: module_parameters::chunk_maximum_shift.value(),
+            max_jobs: module_parameters::chunk_maximum_in_queue.value(),
+        };
         let mut taken = KVec::with_capacity(devices.len(), GFP_KERNEL)?;
-        for device in devices {
+        for (device, hidden) in devices.iter().zip(hidden) {
             taken.push(
                 Taken {
                     device: device.clone(),
-                    cow: Cow::new(device.bdev(), storage, &self.queue)?,
+                    cow: Cow::new(device.bdev(), storage, hidden, &sizes, &self.queue)?,
                     disk: None,
                 },
                 GFP_KERNEL,
@@ -165,7 +305,7 @@ impl Snapshots {
         // From here on writes are copied; what fails has to be undone.
         for member in taken.iter_mut() {
             if let Err(e) = member.show() {
-                release(taken);
+                release(taken, Some(uuid));
                 return Err(e);
             }
         }
@@ -175,12 +315,21 @@ impl Snapshots {
     /// Begins to copy what is written, from the same moment on for all devices.
     fn hold(&self, taken: &[Taken]) -> Result {
         // All memory first: none may be reclaimed through what is frozen.
-        let mut frozen_fs = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
+        let mut with_fs = KVec::<ARef<BlockDevice>>::new();
+        for member in taken {
+            member.device.filter().prepare(member.device.bdev())?;
+            with_fs.push(member.device.bdev().into(), GFP_KERNEL)?;
+            for partition in member.device.bdev().partitions()? {
+                with_fs.push(partition, GFP_KERNEL)?;
+            }
+        }
+        let mut frozen_fs = KVec::with_capacity(with_fs.len(), GFP_KERNEL)?;
         let mut freezing = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
         let mut frozen = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
 
-        for member in taken {
-            frozen_fs.push(member.device.bdev().freeze_filesystem()?, GFP_KERNEL)?;
+        // What was added later may be stacked on what was added before, whose filesystem it needs.
+        for bdev in with_fs.iter().rev() {
+            frozen_fs.push(bdev.freeze_filesystem()?, GFP_KERNEL)?;
         }
         for member in taken {
             freezing.push(member.device.freeze()?, GFP_KERNEL)?;
@@ -189,14 +338,23 @@ impl Snapshots {
             frozen.push(filter.wait()?, GFP_KERNEL)?;
         }
         for (filter, member) in frozen.iter_mut().zip(taken) {
-            filter.drain();
+            filter.drain()?;
             if member.device.bdev().sectors() != member.cow.sectors {
-                // It was resized meanwhile, or has gone.
+                // It was resized meanwhile.
                 return Err(EAGAIN);
+            }
+            *member.device.filter().member.lock() = Membership::Taken {
+                cow: member.cow.clone(),
+                shown: false,
+            };
+            // Either this is seen here, or the membership when the filter is detached.
+            if filter.is_detached() {
+                return Err(ENODEV);
             }
         }
         for (filter, member) in frozen.iter_mut().zip(taken) {
-            *filter.state() = Some(member.cow.clone());
+            member.device.filter().begin_period(filter.state());
+            filter.state().cow = Some(member.cow.clone());
         }
         // Devices first, so that filesystems find them going when they are thawed.
         drop(frozen);
@@ -212,14 +370,18 @@ impl Snapshots {
             return Err(EBUSY);
         }
         let phase = core::mem::replace(&mut snapshot.phase, Phase::Busy);
+        snapshot.report.hide();
         let storage = snapshot.storage.clone();
         drop(list);
 
-        end(phase);
+        if let Phase::Taken(taken) = phase {
+            release(taken, None);
+        }
         storage.close();
-        pr_info!("{} sectors were stored\n", storage.space().used());
+        let used = storage.space().used();
+        pr_info!("{uuid}: ends, {used} sectors were stored\n");
 
-        self.list.lock().retain(|s| s.uuid != uuid);
+        self.forget(uuid);
         Ok(())
     }
 
@@ -245,17 +407,31 @@ impl Snapshots {
     /// Ends all snapshots, when nobody can reach them any more.
     pub(crate) fn shut_down(&self) {
         let snapshots = core::mem::take(&mut *self.list.lock());
-        for snapshot in snapshots {
-            end(snapshot.phase);
+        for mut snapshot in snapshots {
+            if let Phase::Taken(taken) = core::mem::replace(&mut snapshot.phase, Phase::Busy) {
+                release(taken, None);
+            }
             snapshot.storage.close();
+            snapshot.end();
         }
-        // The queue must not go while work on it holds a reference to it.
+        // The queues must not go while work on them holds a reference to them.
         self.queue.flush();
+        self.growth.flush();
     }
 }
 
 fn find(list: &mut KVec<Snapshot>, uuid: Uuid) -> Result<&mut Snapshot> {
-    list.iter_mut().find(|s| s.uuid == uuid).ok_or(ENOENT)
+    // Not ENOENT, by which a client knows that it has to attach the filter.
+    list.iter_mut().find(|s| s.uuid == uuid).ok_or(ESRCH)
+}
+
+/// What of a device lies under the storage of any snapshot.
+fn hidden_on(list: &[Snapshot], bdev: &BlockDevice) -> Result<Ranges> {
+    let mut ranges = KVVec::new();
+    for snapshot in list {
+        snapshot.storage.within(bdev, &mut ranges)?;
+    }
+    Ok(Ranges::new(ranges))
 }
 
 impl Taken {
@@ -263,50 +439,45 @@ impl Taken {
     fn show(&mut self) -> Result {
         let bdev = self.device.bdev();
         let (major, minor) = bdev.dev();
-        let image = CString::try_from_fmt(fmt!("blksnap-{major}-{minor}"))?;
         self.disk = Some(BioDisk::new(
             fmt!("blksnap-{major}-{minor}"),
             &Geometry {
                 sectors: self.cow.sectors,
                 logical_block_size: self.cow.logical_block_size(),
                 physical_block_size: bdev.physical_block_size(),
+                discard_granularity: bdev.physical_block_size(),
                 read_only: false,
             },
             self.cow.clone(),
         )?);
         *self.device.filter().member.lock() = Membership::Taken {
             cow: self.cow.clone(),
-            image,
+            shown: true,
         };
         Ok(())
     }
 }
 
-fn end(phase: Phase) {
-    match phase {
-        Phase::Open(devices) => {
-            for device in devices {
-                *device.filter().member.lock() = Membership::None;
-            }
-        }
-        Phase::Taken(taken) => release(taken),
-        Phase::Busy => {}
-    }
-}
-
-/// Removes the images, lets writes go on without copies and waits for those in flight.
-fn release(mut taken: KVec<Taken>) {
+/// Removes the images, lets writes go on without copies and waits for those in flight. The devices
+/// stay part of a snapshot that could not be taken.
+fn release(mut taken: KVec<Taken>, still: Option<Uuid>) {
     for member in taken.iter_mut() {
         member.disk = None;
     }
     for member in taken {
+        let errno = member.cow.error().map_or_else(|e| e.to_errno(), |()| 0);
         member.cow.close();
         match member.device.freeze().and_then(Freezing::wait) {
-            Ok(mut frozen) => *frozen.state() = None,
+            Ok(mut frozen) => frozen.state().cow = None,
+            // It has gone.
+            Err(e) if e == ENODEV => {}
             // It stays, closed, which lets all writes pass, until another one takes its place.
             Err(e) => pr_warn!("a filter could not be frozen: {e:?}\n"),
         }
         member.cow.wait_idle();
-        *member.device.filter().member.lock() = Membership::None;
+        *member.device.filter().member.lock() = match still {
+            Some(uuid) => Membership::Added(uuid),
+            None => Membership::None { errno },
+        };
     }
 }

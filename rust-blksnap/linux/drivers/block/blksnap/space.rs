@@ -10,17 +10,23 @@ use core::ops::Range;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
-    sync::atomic::{ordering::Relaxed, Atomic},
+    sync::{
+        atomic::{
+            ordering::{Acquire, Relaxed, Release},
+            Atomic,
+        },
+        SetOnce, //
+    },
 };
 
 /// Extents shorter than this, and the ends of others beyond a multiple, are not used: a page, since
 /// pages are what is written. In sectors.
-const UNIT: u64 = (PAGE_SIZE / 512) as u64;
+pub(crate) const UNIT: u64 = (PAGE_SIZE / 512) as u64;
 
 /// A piece of the address space on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
-    /// Index of the device, as given to [`Space::push`].
+    /// Index of the device, as given to [`Space::append`].
     pub(crate) dev: usize,
     /// First sector on the device.
     pub(crate) sector: u64,
@@ -28,50 +34,109 @@ pub(crate) struct Piece {
     pub(crate) sectors: u64,
 }
 
+/// How often extents can be added.
+const SEGMENTS: usize = 256;
+
 struct Extent {
     /// Where the extent begins in the address space.
     pos: u64,
     piece: Piece,
 }
 
-/// The address space. All positions and sizes are in sectors.
-pub(crate) struct Space {
+/// Extents that were added together.
+struct Segment {
+    /// Where they begin in the address space.
+    pos: u64,
     extents: KVVec<Extent>,
-    size: u64,
-    limit: u64,
+}
+
+/// The address space. All positions and sizes are in sectors.
+///
+/// It is read without a lock while extents are added at its end.
+pub(crate) struct Space {
+    /// Those in use come first.
+    segments: KVVec<SetOnce<Segment>>,
+    size: Atomic<u64>,
+    limit: Atomic<u64>,
     used: Atomic<u64>,
 }
 
 impl Space {
     /// An empty space of which at most `limit` sectors will be handed out.
-    pub(crate) fn new(limit: u64) -> Self {
-        Self {
-            extents: KVVec::new(),
-            size: 0,
-            limit,
-            used: Atomic::new(0),
+    pub(crate) fn new(limit: u64) -> Result<Self> {
+        let mut segments = KVVec::with_capacity(SEGMENTS, GFP_KERNEL)?;
+        for _ in 0..SEGMENTS {
+            segments.push(SetOnce::new(), GFP_KERNEL)?;
         }
+        Ok(Self {
+            segments,
+            size: Atomic::new(0),
+            limit: Atomic::new(limit),
+            used: Atomic::new(0),
+        })
     }
 
-    /// Adds an extent at the end.
-    pub(crate) fn push(&mut self, mut piece: Piece) -> Result {
-        piece.sectors -= piece.sectors % UNIT;
-        if piece.sectors == 0 {
+    /// Adds extents at the end. Only one task may do so at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOSPC`] if this has been done [`SEGMENTS`] times, [`EFBIG`], [`ENOMEM`]. Nothing is added
+    /// then.
+    pub(crate) fn append(&self, pieces: impl Iterator<Item = Piece>) -> Result {
+        let start = self.size();
+        let mut size = start;
+        let mut extents = KVVec::new();
+        for mut piece in pieces {
+            piece.sectors -= piece.sectors % UNIT;
+            if piece.sectors == 0 {
+                continue;
+            }
+            extents.push(Extent { pos: size, piece }, GFP_KERNEL)?;
+            size = size.checked_add(piece.sectors).ok_or(EFBIG)?;
+        }
+        if extents.is_empty() {
             return Ok(());
         }
-        let size = self.size.checked_add(piece.sectors).ok_or(EFBIG)?;
-        let extent = Extent {
-            pos: self.size,
-            piece,
+
+        let segment = Segment {
+            pos: start,
+            extents,
         };
-        self.extents.push(extent, GFP_KERNEL)?;
-        self.size = size;
+        let free = self.segments.get(self.nr_segments()).ok_or(ENOSPC)?;
+        free.populate(segment);
+        // Whoever sees the size sees the extents.
+        self.size.store(size, Release);
         Ok(())
+    }
+
+    fn nr_segments(&self) -> usize {
+        self.segments.partition_point(|s| s.as_ref().is_some())
+    }
+
+    /// How much there is.
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Acquire)
+    }
+
+    /// How often extents can still be added.
+    pub(crate) fn segments_left(&self) -> u64 {
+        (SEGMENTS - self.nr_segments()) as u64
+    }
+
+    /// How much may be handed out if there is that much.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit.load(Relaxed)
+    }
+
+    /// Lets `sectors` more be handed out. Not while extents are added.
+    pub(crate) fn raise_limit(&self, sectors: u64) {
+        self.limit
+            .store(self.limit().saturating_add(sectors), Relaxed);
     }
 
     /// How much can be handed out at all.
     pub(crate) fn capacity(&self) -> u64 {
-        self.size.min(self.limit)
+        self.size().min(self.limit())
     }
 
     /// How much is handed out.
@@ -79,9 +144,18 @@ impl Space {
         self.used.load(Relaxed)
     }
 
+    /// How much can still be handed out.
+    pub(crate) fn free(&self) -> u64 {
+        self.capacity().saturating_sub(self.used())
+    }
+
     /// Number of extents.
     pub(crate) fn extents(&self) -> usize {
-        self.extents.len()
+        self.segments().map(|s| s.extents.len()).sum()
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().map_while(|s| s.as_ref())
     }
 
     /// Hands out up to `want` units of `unit` sectors in a row, at least one. Returns the position
@@ -104,18 +178,23 @@ impl Space {
 
     /// Where `range` lies, piece by piece in order.
     pub(crate) fn pieces(&self, range: Range<u64>) -> impl Iterator<Item = Piece> + '_ {
-        let first = self
-            .extents
-            .partition_point(|e| e.pos + e.piece.sectors <= range.start);
-        self.extents[first..]
+        let Range { start, end } = range;
+        let after = self
+            .segments
+            .partition_point(|s| s.as_ref().is_some_and(|s| s.pos <= start));
+        self.segments[after.saturating_sub(1)..]
             .iter()
-            .take_while({
-                let end = range.end;
-                move |e| e.pos < end
+            .map_while(|s| s.as_ref())
+            .flat_map(move |s| {
+                let first = s
+                    .extents
+                    .partition_point(|e| e.pos + e.piece.sectors <= start);
+                s.extents[first..].iter()
             })
+            .take_while(move |e| e.pos < end)
             .map(move |e| {
-                let start = e.pos.max(range.start);
-                let end = (e.pos + e.piece.sectors).min(range.end);
+                let start = e.pos.max(start);
+                let end = (e.pos + e.piece.sectors).min(end);
                 Piece {
                     dev: e.piece.dev,
                     sector: e.piece.sector + (start - e.pos),
@@ -126,6 +205,7 @@ impl Space {
 
     /// The parts of devices that the space takes up.
     pub(crate) fn all(&self) -> impl Iterator<Item = Piece> + '_ {
-        self.extents.iter().map(|e| e.piece)
+        self.segments()
+            .flat_map(|s| s.extents.iter().map(|e| e.piece))
     }
 }

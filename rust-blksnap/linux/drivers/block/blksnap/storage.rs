@@ -1,112 +1,500 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The difference storage: a file whose blocks the kernel has looked up and holds.
+//! The difference storage: what the old content of the originals is kept in.
+//!
+//! It consists of files, each of which is one of three things:
+//!
+//! - a file whose blocks the kernel has looked up and holds, and which can grow,
+//! - a whole block device,
+//! - a file in memory: one on tmpfs only says that and how much, the content goes to one of our
+//!   own that nobody else can read.
 
 use crate::{
-    ranges::Ranges,
-    space::{Piece, Space},
+    events::Events,
+    module_parameters,
+    snapshot::Snapshots,
+    space::{Piece, Space, UNIT},
+    wire::Happened,
 };
 use core::ops::Range;
 use kernel::{
-    block::{bdev::BlockDevice, SECTOR_SHIFT},
+    block::{bdev::BlockDevice, SECTOR_SHIFT, SECTOR_SIZE},
     fs::{
         file::flags,
-        layout::{require, PinnedLayout},
-        File, //
+        layout::{require, Extent, PinnedLayout},
+        File,
+        MemoryFile, //
     },
-    new_mutex,
+    impl_has_work, new_mutex, new_work,
     prelude::*,
     str::CStr,
-    sync::{aref::ARef, Arc, Mutex},
+    sync::{
+        aref::ARef,
+        atomic::{ordering::Relaxed, Atomic},
+        Arc,
+        Mutex,
+        SetOnce, //
+    },
+    workqueue::{Work, WorkItem},
 };
+
+/// Of how many devices the storage may consist.
+const TARGETS: usize = 64;
+
+/// The least that a file grows by if the filesystem is almost full, in sectors.
+const MIN_GROWTH: u64 = 2048;
+
+/// What a piece of the space is on.
+pub(crate) enum Target {
+    /// A block device, or that of a filesystem.
+    Disk(ARef<BlockDevice>),
+    /// Memory.
+    Memory(MemoryFile),
+}
+
+/// A file of the storage, kept open.
+enum Backing {
+    Layout(PinnedLayout),
+    #[expect(dead_code, reason = "only kept")]
+    Device(ARef<File>),
+}
+
+/// What changes as files are added and grow.
+struct Files {
+    backing: KVec<Backing>,
+    /// What a file has grown by, but could not be made use of.
+    spare: KVVec<Found>,
+    /// Whether user space knows that little is left.
+    told: bool,
+    closed: bool,
+}
+
+/// A piece of a file that is to become storage.
+struct Found {
+    target: Target,
+    sector: u64,
+    sectors: u64,
+}
 
 /// The storage of a snapshot, shared by all of its devices.
 #[pin_data]
 pub(crate) struct Storage {
+    snapshots: Arc<Snapshots>,
+    events: Arc<Events>,
     space: Space,
-    devs: KVec<ARef<BlockDevice>>,
-    /// Gone once the storage is closed.
+    /// Those in use come first.
+    targets: KVec<SetOnce<Target>>,
     #[pin]
-    pin: Mutex<Option<PinnedLayout>>,
+    files: Mutex<Files>,
+    /// How much may be used until somebody should see to it that there is more.
+    mark: Atomic<u64>,
+    #[pin]
+    work: Work<Storage>,
+}
+
+impl_has_work! {
+    impl HasWork<Self> for Storage { self.work }
+}
+
+impl WorkItem for Storage {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.keep_level();
+    }
 }
 
 impl Storage {
-    /// Opens and pins the file at `path`, of which at most `limit` sectors will be used.
-    ///
-    /// The file must be fully mapped to unwritten extents, so that what is stored in its blocks can
-    /// never be read through it.
-    pub(crate) fn open(path: &CStr, limit: u64) -> Result<Arc<Self>> {
-        // A block device that is in use is refused here, and a FIFO not waited for. Regular files
-        // take no notice of either: what makes a file ours alone is the pin.
-        let flags = flags::O_RDWR | flags::O_EXCL | flags::O_LARGEFILE | flags::O_NONBLOCK;
-        let file = File::open(path, flags)?;
-        let mut space = Space::new(limit);
-        let mut devs = KVec::<ARef<BlockDevice>>::new();
-
-        let pin = PinnedLayout::new(file, c"blksnap", require::UNWRITTEN, |extent| {
-            let dev = match devs.iter().position(|dev| **dev == *extent.bdev()) {
-                Some(dev) => dev,
-                None => {
-                    devs.push(extent.bdev().into(), GFP_KERNEL)?;
-                    devs.len() - 1
-                }
-            };
-            space.push(Piece {
-                dev,
-                sector: extent.addr() >> SECTOR_SHIFT,
-                sectors: extent.len() >> SECTOR_SHIFT,
-            })
-        })?;
-
+    /// Storage that has nothing yet, and grows to at most `limit` sectors.
+    pub(crate) fn new(
+        snapshots: &Arc<Snapshots>,
+        events: &Arc<Events>,
+        limit: u64,
+    ) -> Result<Arc<Self>> {
+        let mut targets = KVec::with_capacity(TARGETS, GFP_KERNEL)?;
+        for _ in 0..TARGETS {
+            targets.push(SetOnce::new(), GFP_KERNEL)?;
+        }
+        let files = Files {
+            backing: KVec::new(),
+            spare: KVVec::new(),
+            told: false,
+            closed: false,
+        };
         Arc::pin_init(
-            pin_init!(Self {
-                space,
-                devs,
-                pin <- new_mutex!(Some(pin)),
+            try_pin_init!(Self {
+                snapshots: snapshots.clone(),
+                events: events.clone(),
+                space: Space::new(limit)?,
+                targets,
+                files <- new_mutex!(files, "blksnap::files"),
+                mark: Atomic::new(u64::MAX),
+                work <- new_work!("blksnap::growth"),
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Gives the file back. There must be no I/O to it any more.
-    pub(crate) fn close(&self) {
-        let pin = self.pin.lock().take();
-        drop(pin);
+    /// Opens the first file. The limit is for growing: what there is may be more.
+    pub(crate) fn open(self: &Arc<Self>, path: &CStr, limit: u64) -> Result {
+        self.add(path, limit)?;
+        let size = self.space.size();
+        self.space
+            .raise_limit(size.saturating_sub(self.space.limit()));
+        self.keep_level();
+        Ok(())
     }
 
-    /// The linear space that the file's extents make up.
+    /// Adds the file at `path`, and as much to the limit as it has.
+    pub(crate) fn append(self: &Arc<Self>, path: &CStr) -> Result {
+        self.add(path, 0)?;
+        self.keep_level();
+        Ok(())
+    }
+
+    /// Adds a file. Without a limit, what it has is added to the one that there is.
+    fn add(&self, path: &CStr, limit: u64) -> Result {
+        // A block device that is in use is refused here, and a FIFO not waited for. Regular files
+        // take no notice of either: what makes a file ours alone is the pin.
+        let flags = flags::O_RDWR | flags::O_EXCL | flags::O_LARGEFILE | flags::O_NONBLOCK;
+        let file = File::open(path, flags)?;
+        let mut found = KVVec::new();
+
+        let backing = if MemoryFile::is_like(&file) {
+            let sectors = match limit {
+                0 => file.size() >> SECTOR_SHIFT,
+                limit => limit,
+            };
+            let bytes = sectors.checked_mul(SECTOR_SIZE.into()).ok_or(EFBIG)?;
+            let target = Target::Memory(MemoryFile::new(c"blksnap", bytes)?);
+            found.push(
+                Found {
+                    target,
+                    sector: 0,
+                    sectors,
+                },
+                GFP_KERNEL,
+            )?;
+            None
+        } else if let Some(bdev) = BlockDevice::of_file(&file) {
+            let sectors = bdev.sectors();
+            let target = Target::Disk(bdev.into());
+            found.push(
+                Found {
+                    target,
+                    sector: 0,
+                    sectors,
+                },
+                GFP_KERNEL,
+            )?;
+            Some(Backing::Device(file))
+        } else {
+            // Unwritten extents: what is stored in the blocks can never be read through the file.
+            let pin = PinnedLayout::new(file, c"blksnap", require::UNWRITTEN, |extent| {
+                found.push(Found::from(extent), GFP_KERNEL)?;
+                Ok(())
+            })?;
+            Some(Backing::Layout(pin))
+        };
+
+        let mut files = self.files.lock();
+        if files.closed {
+            return Err(ESRCH);
+        }
+        files.backing.reserve(1, GFP_KERNEL)?;
+        let sectors = self.publish(&mut found)?;
+        if limit == 0 {
+            self.space.raise_limit(sectors);
+        }
+        if let Some(backing) = backing {
+            files.backing.push(backing, GFP_KERNEL)?;
+        }
+        files.told = false;
+        Ok(())
+    }
+
+    /// Makes use of what was found, which is all or nothing. Returns how many sectors that is. If it
+    /// lies where a snapshot is held, which will end, what was found is left.
+    ///
+    /// Called with the files locked.
+    fn publish(&self, found: &mut KVVec<Found>) -> Result<u64> {
+        let before = self.space.size();
+        if found
+            .iter()
+            .any(|f| u64::from(f.target.logical_block_size()) > UNIT << SECTOR_SHIFT)
+        {
+            pr_err!("a device with blocks larger than a page cannot be storage\n");
+            return Err(EINVAL);
+        }
+        if before > 0
+            && found
+                .iter()
+                .any(|f| f.target.logical_block_size() > self.logical_block_size())
+        {
+            pr_err!("a device with larger blocks than the first one cannot be added\n");
+            return Err(EINVAL);
+        }
+        let mut disks = KVec::<ARef<BlockDevice>>::new();
+        for disk in found.iter().filter_map(|f| f.target.disk()) {
+            if disks.last().is_none_or(|last| **last != *disk) {
+                disks.push(disk.into(), GFP_KERNEL)?;
+            }
+        }
+        self.snapshots.unless_held(disks.iter().map(|d| &**d), || {
+            let mut pieces = KVVec::with_capacity(found.len(), GFP_KERNEL)?;
+            for f in found.drain_all() {
+                let piece = Piece {
+                    dev: self.index_of(f.target)?,
+                    sector: f.sector,
+                    sectors: f.sectors,
+                };
+                pieces.push(piece, GFP_KERNEL)?;
+            }
+            self.space.append(pieces.into_iter())
+        })?;
+        Ok(self.space.size() - before)
+    }
+
+    /// The number of a target, which is given one if it has none.
+    fn index_of(&self, target: Target) -> Result<usize> {
+        let known = self
+            .targets()
+            .position(|t| match (t.disk(), target.disk()) {
+                (Some(one), Some(other)) => *one == *other,
+                _ => false,
+            });
+        if let Some(index) = known {
+            return Ok(index);
+        }
+        let index = self.targets().count();
+        self.targets.get(index).ok_or(EMFILE)?.populate(target);
+        Ok(index)
+    }
+
+    fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.targets.iter().map_while(|t| t.as_ref())
+    }
+
+    /// Gives all files back. There must be no I/O to them any more.
+    pub(crate) fn close(&self) {
+        let mut files = self.files.lock();
+        files.closed = true;
+        let backing = core::mem::take(&mut files.backing);
+        drop(files);
+        drop(backing);
+    }
+
+    /// Space was handed out. Has more made if there should be; does not wait.
+    pub(crate) fn was_used(self: &Arc<Self>) {
+        if self.space.used() >= self.mark.load(Relaxed) {
+            // Once is enough.
+            self.mark.store(u64::MAX, Relaxed);
+            self.kick();
+        }
+    }
+
+    fn kick(self: &Arc<Self>) {
+        // It is enough to be queued already.
+        let _ = self.snapshots.growth_queue().enqueue(self.clone());
+    }
+
+    /// Grows the storage while less than half a portion is free, and says so if that is not
+    /// possible and little is left.
+    fn keep_level(self: &Arc<Self>) {
+        let mut files = self.files.lock();
+        if files.closed {
+            return;
+        }
+        let portion = portion();
+        let mut result = Ok(());
+        while result.is_ok() && self.can_grow(&files) && self.space.free() < portion / 2 {
+            result = self.grow(&mut files, portion, MIN_GROWTH);
+            files.told &= result.is_err();
+        }
+
+        let (free, capacity) = (self.space.free(), self.space.capacity());
+        let low = capacity / 8;
+        let mark = match result {
+            Ok(()) if self.can_grow(&files) => capacity - portion / 2,
+            result => {
+                if let Err(e) = result {
+                    pr_warn!("the difference storage cannot grow: {e:?}\n");
+                }
+                if free > low {
+                    capacity - low
+                } else {
+                    if !files.told {
+                        files.told = true;
+                        self.events.raise(Happened::LowSpace { free, capacity });
+                    }
+                    // Somebody may make room meanwhile.
+                    capacity - free / 2
+                }
+            }
+        };
+        drop(files);
+
+        self.mark.store(mark, Relaxed);
+        // Some may have been used before the mark was there. If nothing is left it cannot.
+        if free > 0 && self.space.used() >= mark {
+            self.was_used();
+        }
+    }
+
+    fn can_grow(&self, files: &Files) -> bool {
+        self.space.limit() - self.space.capacity() >= UNIT
+            && files
+                .backing
+                .iter()
+                .any(|b| matches!(b, Backing::Layout(_)))
+    }
+
+    /// Grows the last of the files that can grow, by a portion, or by `least` if there is no more
+    /// room on its filesystem. In sectors.
+    fn grow(&self, files: &mut Files, portion: u64, least: u64) -> Result {
+        // What is allocated now may have had a content when the snapshot was taken.
+        self.snapshots
+            .unless_held(self.targets().filter_map(|t| t.disk()), || Ok(()))?;
+
+        if !files.spare.is_empty() {
+            return self.publish(&mut files.spare).map(|_| ());
+        }
+
+        let pin = files.backing.iter_mut().rev().find_map(|b| match b {
+            Backing::Layout(pin) => Some(pin),
+            Backing::Device(_) => None,
+        });
+        let pin = pin.ok_or(ENOSPC)?;
+        let missing = self.space.limit() - self.space.capacity();
+        // It can be done only so often, so that the larger it is the more it grows.
+        let mut sectors = portion.max(self.space.size() / 8).min(missing);
+        if self.space.segments_left() == 0 {
+            return Err(ENOSPC);
+        }
+        let mut found = loop {
+            let mut found = KVVec::new();
+            // A multiple of any filesystem's block size.
+            let size = (pin.size() + (sectors << SECTOR_SHIFT)).next_multiple_of(1 << 20);
+            match pin.extend(size, |extent| {
+                found.push(Found::from(extent), GFP_KERNEL)?;
+                Ok(())
+            }) {
+                Ok(()) => break found,
+                Err(e) if is_too_much(e) && sectors / 2 >= least => {
+                    sectors = sectors / 2 / UNIT * UNIT
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        let result = self.publish(&mut found);
+        files.spare = found;
+        result.map(|_| ())
+    }
+
+    /// Grows to the limit, portion by portion, if the storage lies on one of `devices`, of which a
+    /// snapshot is about to be taken: it cannot grow there until that is destroyed.
+    pub(crate) fn prepare<'a>(&self, mut devices: impl Iterator<Item = &'a BlockDevice>) {
+        if !devices.any(|bdev| self.disks().any(|disk| disk.overlaps(bdev))) {
+            return;
+        }
+        let mut files = self.files.lock();
+        // Only whole portions, so that the filesystem keeps some room.
+        let portion = portion();
+        while !files.closed && self.can_grow(&files) {
+            if self.grow(&mut files, portion, portion).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// An image has become unusable.
+    pub(crate) fn corrupted(&self, (major, minor): (u32, u32), error: Error) {
+        let errno = error.to_errno();
+        self.events.raise(Happened::Corrupted {
+            major,
+            minor,
+            errno,
+        });
+    }
+
+    /// So many sectors were asked for in vain.
+    pub(crate) fn is_full(&self, requested: u64) {
+        self.events.raise(Happened::NoSpace { requested });
+    }
+
+    /// The linear space that the files' extents make up.
     pub(crate) fn space(&self) -> &Space {
         &self.space
     }
 
-    /// The device of a piece of the space.
-    pub(crate) fn bdev(&self, piece: &Piece) -> &BlockDevice {
-        &self.devs[piece.dev]
+    /// What a piece of the space is on.
+    pub(crate) fn target(&self, piece: &Piece) -> &Target {
+        // Pieces come from the space, in which there are only numbers of targets.
+        self.targets[piece.dev].as_ref().unwrap()
+    }
+
+    fn disks(&self) -> impl Iterator<Item = &BlockDevice> {
+        self.targets().filter_map(|t| t.disk())
+    }
+
+    /// Whether some of it is in memory, which cannot be read without sleeping.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.targets().any(|t| t.disk().is_none())
     }
 
     /// The largest logical block size of its devices.
     pub(crate) fn logical_block_size(&self) -> u32 {
-        let sizes = self.devs.iter().map(|dev| dev.logical_block_size());
+        let sizes = self.targets().map(|t| t.logical_block_size());
         sizes.max().unwrap_or(0)
     }
 
-    /// The sectors of `bdev` that lie under the storage.
-    pub(crate) fn within(&self, bdev: &BlockDevice) -> Result<Ranges> {
+    /// Adds the sectors of `bdev` that lie under the storage to `ranges`.
+    pub(crate) fn within(&self, bdev: &BlockDevice, ranges: &mut KVVec<Range<u64>>) -> Result {
         let whole = bdev.start_sector()..bdev.start_sector() + bdev.sectors();
-        let mut ranges = KVVec::<Range<u64>>::new();
-
         for piece in self.space.all() {
-            let dev = self.bdev(&piece);
-            if !dev.same_disk(bdev) {
+            let Some(disk) = self.target(&piece).disk().filter(|d| d.same_disk(bdev)) else {
                 continue;
-            }
-            let start = dev.start_sector() + piece.sector;
+            };
+            let start = disk.start_sector() + piece.sector;
             let start_here = start.max(whole.start);
             let end_here = (start + piece.sectors).min(whole.end);
             if start_here < end_here {
                 ranges.push(start_here - whole.start..end_here - whole.start, GFP_KERNEL)?;
             }
         }
-        Ok(Ranges::new(ranges))
+        Ok(())
     }
+}
+
+impl Target {
+    fn disk(&self) -> Option<&BlockDevice> {
+        match self {
+            Target::Disk(bdev) => Some(bdev),
+            Target::Memory(_) => None,
+        }
+    }
+
+    fn logical_block_size(&self) -> u32 {
+        self.disk().map_or(SECTOR_SIZE, |d| d.logical_block_size())
+    }
+}
+
+impl From<&Extent> for Found {
+    fn from(extent: &Extent) -> Self {
+        Self {
+            target: Target::Disk(extent.bdev().into()),
+            sector: extent.addr() >> SECTOR_SHIFT,
+            sectors: extent.len() >> SECTOR_SHIFT,
+        }
+    }
+}
+
+/// Whether a file that cannot grow by so much may grow by less.
+fn is_too_much(error: Error) -> bool {
+    error == ENOSPC || error == EFBIG || error == EDQUOT
+}
+
+/// By how many sectors files grow.
+fn portion() -> u64 {
+    u64::from(module_parameters::diff_storage_minimum.value()).max(MIN_GROWTH)
 }

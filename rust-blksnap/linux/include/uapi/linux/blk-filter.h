@@ -20,7 +20,7 @@
  * @name: name of the filter, padded with NULs
  * @opt: user pointer to the filter's own attach options, or 0
  * @optlen: bytes at @opt
- * @reserved: must be 0
+ * @reserved: ignored
  */
 struct blkfilter_attach {
 	__u8 name[BLKFILTER_NAME_LENGTH];

@@ -67,8 +67,13 @@ struct blksnap_uuid {
  * @block_count: bytes in the change map
  * @generation: changes whenever the map was reset; numbers of different
  *	generations must not be compared
- * @change_number: number given to blocks that change now, 1 to 255
+ * @change_number: number of the period that ended with the last snapshot, 1 to
+ *	255, or 0 before the first one
  * @reserved: 0
+ *
+ * A block carries the number of the period in which it last changed. Blocks
+ * with a larger number than @change_number in a map that is read later, of the
+ * same @generation, have changed since the last snapshot was taken.
  */
 struct blksnap_cbt_info {
 	__u64 capacity;
@@ -110,7 +115,7 @@ struct blksnap_sectors {
  * struct blksnap_cbt_dirty - Ranges to mark as changed
  *
  * @count: number of ranges
- * @reserved: 0
+ * @reserved: ignored
  * @ranges: user pointer to @count times &struct blksnap_sectors
  */
 struct blksnap_cbt_dirty {
@@ -159,7 +164,8 @@ struct blksnap_version {
 /**
  * struct blksnap_snapshot_create - Request for a new snapshot
  *
- * @limit: sectors that the difference storage may grow to
+ * @limit: sectors that the difference storage may grow to; what it has from the
+ *	start is used even if it is more
  * @path: user pointer to the NUL-terminated path of the difference storage, a
  *	file or a block device
  * @id: out: identity of the new snapshot
@@ -174,7 +180,7 @@ struct blksnap_snapshot_create {
  * struct blksnap_snapshot_collect - Request for the list of snapshots
  *
  * @count: in: room at @ids, counted in ids; out: number of snapshots
- * @reserved: 0
+ * @reserved: ignored
  * @ids: user pointer to an array of &struct blksnap_uuid, may be 0 if @count
  *	is 0
  */
@@ -185,16 +191,32 @@ struct blksnap_snapshot_collect {
 };
 
 /**
+ * struct blksnap_storage_append - Request for more difference storage
+ *
+ * @id: the snapshot, as BLKSNAP_IOCTL_CREATE returned it
+ * @path: user pointer to the NUL-terminated path of a further file or block
+ *	device
+ */
+struct blksnap_storage_append {
+	struct blksnap_uuid id;
+	__u64 path;
+};
+
+/**
  * enum blksnap_event_code - Values of &blksnap_event.code
  *
  * @BLKSNAP_EVENT_CORRUPTED: an image became unusable, the data is
  *	&struct blksnap_event_corrupted
  * @BLKSNAP_EVENT_NO_SPACE: the difference storage is full, the data is
  *	&struct blksnap_event_no_space
+ * @BLKSNAP_EVENT_LOW_SPACE: free space in the difference storage fell below the
+ *	low-water mark and the storage cannot grow, the data is
+ *	&struct blksnap_event_low_space; raised once each time that happens
  */
 enum blksnap_event_code {
 	BLKSNAP_EVENT_CORRUPTED = 0,
 	BLKSNAP_EVENT_NO_SPACE = 1,
+	BLKSNAP_EVENT_LOW_SPACE = 2,
 };
 
 /**
@@ -202,7 +224,8 @@ enum blksnap_event_code {
  *
  * @id: in: the snapshot
  * @timeout_ms: in: how long to wait, in milliseconds
- * @code: out: one of &enum blksnap_event_code
+ * @code: in: the largest code that the caller knows of, at least
+ *	%BLKSNAP_EVENT_NO_SPACE is assumed; out: one of &enum blksnap_event_code
  * @time: out: when it happened, in nanoseconds
  * @data: out: depends on @code
  */
@@ -236,6 +259,17 @@ struct blksnap_event_no_space {
 	__u64 requested;
 };
 
+/**
+ * struct blksnap_event_low_space - Data of %BLKSNAP_EVENT_LOW_SPACE
+ *
+ * @free_sectors: sectors of the difference storage that are left
+ * @capacity_sectors: sectors that it has in all
+ */
+struct blksnap_event_low_space {
+	__u64 free_sectors;
+	__u64 capacity_sectors;
+};
+
 #define BLKSNAP_IOCTL_TYPE	'V'
 
 /* Tell the version of the driver. */
@@ -246,7 +280,11 @@ struct blksnap_event_no_space {
 #define BLKSNAP_IOCTL_CREATE \
 	_IOWR(BLKSNAP_IOCTL_TYPE, 1, struct blksnap_snapshot_create)
 
-/* Drop a snapshot, its images and its difference storage. */
+/*
+ * Drop a snapshot, its images and its difference storage.
+ *
+ * ESRCH: there is no such snapshot. The same goes for the requests below.
+ */
 #define BLKSNAP_IOCTL_DESTROY \
 	_IOW(BLKSNAP_IOCTL_TYPE, 2, struct blksnap_uuid)
 
@@ -263,11 +301,22 @@ struct blksnap_event_no_space {
 	_IOR(BLKSNAP_IOCTL_TYPE, 4, struct blksnap_snapshot_collect)
 
 /*
- * Wait for an event of a snapshot.
+ * Wait for an event of a snapshot. Each event is told to one caller.
  *
- * ENOENT: nothing happened in time.
+ * ENOENT: nothing happened in time. EINTR: a signal came. ESRCH: there is no
+ * such snapshot, or it was dropped meanwhile.
  */
 #define BLKSNAP_IOCTL_WAIT_EVENT \
 	_IOR(BLKSNAP_IOCTL_TYPE, 5, struct blksnap_event)
+
+/*
+ * Add a further file or block device to the difference storage of a snapshot,
+ * whether it has been taken or not. It is used as it is: it does not grow.
+ *
+ * ESRCH: there is no such snapshot. ENOENT: there is no such file. EBUSY: it is
+ * in use.
+ */
+#define BLKSNAP_IOCTL_APPEND_STORAGE \
+	_IOW(BLKSNAP_IOCTL_TYPE, 6, struct blksnap_storage_append)
 
 #endif /* _UAPI_LINUX_BLKSNAP_H */

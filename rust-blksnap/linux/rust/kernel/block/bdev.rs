@@ -7,7 +7,12 @@
 use crate::{
     bindings,
     error::{to_result, Result},
-    sync::aref::{ARef, AlwaysRefCounted},
+    fs::LocalFile,
+    prelude::*,
+    sync::{
+        aref::{ARef, AlwaysRefCounted},
+        rcu, //
+    },
     types::Opaque,
 };
 use core::ptr::NonNull;
@@ -101,6 +106,13 @@ impl BlockDevice {
         unsafe { (*self.as_raw()).bd_disk == (*other.as_raw()).bd_disk }
     }
 
+    /// Whether there are sectors of the disk that both consist of.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.same_disk(other)
+            && self.start_sector() < other.start_sector() + other.sectors()
+            && other.start_sector() < self.start_sector() + self.sectors()
+    }
+
     /// Logical block size in bytes: the unit in which the device can be addressed.
     pub fn logical_block_size(&self) -> u32 {
         // SAFETY: By the type invariants the device and its queue are valid.
@@ -117,6 +129,60 @@ impl BlockDevice {
     pub fn is_zoned(&self) -> bool {
         // SAFETY: By the type invariants the device and its queue are valid.
         unsafe { bindings::bdev_is_zoned(self.as_raw()) }
+    }
+
+    /// The block device that a file is.
+    pub fn of_file(file: &LocalFile) -> Option<&Self> {
+        // SAFETY: The file is valid, and its mapping, the host of that and its type are not changed
+        // while it is open. That of a block special file is the block device's own inode.
+        unsafe {
+            let inode = (*(*file.as_ptr()).f_mapping).host;
+            if u32::from((*inode).i_mode) & bindings::S_IFMT != bindings::S_IFBLK {
+                return None;
+            }
+            // An open file has a reference to its block device.
+            Some(Self::from_raw(bindings::file_bdev(file.as_ptr())))
+        }
+    }
+
+    /// The partitions of a whole disk that there are now. A partition has none.
+    pub fn partitions(&self) -> Result<KVec<ARef<Self>>> {
+        let mut partitions = KVec::new();
+        // SAFETY: By the type invariants the device and its disk are valid.
+        let is_whole = unsafe { (*(*self.as_raw()).bd_disk).part0 == self.as_raw() };
+        if is_whole {
+            // The disk itself is number 0.
+            let mut idx = 0;
+            while let Some(partition) = self.next_partition(&mut idx) {
+                partitions.push(partition, GFP_KERNEL)?;
+            }
+        }
+        Ok(partitions)
+    }
+
+    /// The first partition of the disk with a number above `idx`, which is set to that.
+    fn next_partition(&self, idx: &mut usize) -> Option<ARef<Self>> {
+        let _rcu = rcu::read_lock();
+        loop {
+            // SAFETY: The disk is valid, and with it the table, which is looked up under RCU.
+            let bdev = unsafe {
+                bindings::xa_find_after(
+                    &raw mut (*(*self.as_raw()).bd_disk).part_tbl,
+                    idx,
+                    c_ulong::MAX,
+                    bindings::XA_PRESENT,
+                )
+            };
+            let bdev = NonNull::new(bdev)?.cast::<bindings::block_device>();
+            // SAFETY: A device in the table is freed an RCU grace period after it was taken out.
+            let device = unsafe {
+                bindings::kobject_get_unless_zero(&raw mut (*bdev.as_ptr()).bd_device.kobj)
+            };
+            if !device.is_null() {
+                // SAFETY: The reference was taken just above.
+                return Some(unsafe { ARef::from_raw(bdev.cast()) });
+            }
+        }
     }
 
     /// Freezes the filesystem on the device, or writes the device's page cache back if it has none.

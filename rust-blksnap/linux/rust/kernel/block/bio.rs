@@ -248,6 +248,18 @@ impl BioList {
         self.head.is_null()
     }
 
+    /// How many there are. Takes a walk.
+    pub fn len(&self) -> usize {
+        let mut n = 0;
+        let mut bio = self.head;
+        while !bio.is_null() {
+            n += 1;
+            // SAFETY: By the type invariants the bio is valid.
+            bio = unsafe { (*bio).bi_next };
+        }
+        n
+    }
+
     /// Adds a bio at the end.
     pub fn push(&mut self, bio: Bio) {
         let bio = bio.into_raw();
@@ -376,6 +388,29 @@ impl SharedBio {
             from += len;
         });
     }
+
+    /// Copies the bytes from `at` on into `bytes`.
+    pub fn read(&self, at: usize, bytes: &mut [u8]) {
+        let mut left = bytes;
+        self.bio.for_each_part(at..at + left.len(), |src, len| {
+            let (dst, rest) = core::mem::take(&mut left).split_at_mut(len);
+            // SAFETY: `src` is valid for `len` bytes of the submitter's memory, and `dst` is not
+            // within it.
+            unsafe { ptr::copy_nonoverlapping(src, dst.as_mut_ptr(), len) };
+            left = rest;
+        });
+    }
+
+    /// Copies `bytes` to the bytes from `at` on.
+    pub fn write(&self, at: usize, bytes: &[u8]) {
+        let mut left = bytes;
+        self.bio.for_each_part(at..at + left.len(), |dst, len| {
+            let (src, rest) = left.split_at(len);
+            // SAFETY: As in `zero()`, and `src` is not within the submitter's memory.
+            unsafe { ptr::copy_nonoverlapping(src.as_ptr(), dst, len) };
+            left = rest;
+        });
+    }
 }
 
 impl Drop for SharedBio {
@@ -413,6 +448,15 @@ impl Pages {
         });
     }
 
+    /// Copies the bytes from `at` on into `bytes`.
+    pub fn read(&self, at: usize, bytes: &mut [u8]) {
+        self.for_each_part(at..at + bytes.len(), |src, off, len| {
+            let dst = &mut bytes[off..off + len];
+            // SAFETY: `src` is valid for `len` bytes, and `dst` is other memory.
+            unsafe { ptr::copy_nonoverlapping(src, dst.as_mut_ptr(), len) }
+        });
+    }
+
     /// Calls `f` with a pointer to each part of `range` within a page, its offset in the range and
     /// its length.
     fn for_each_part(&self, range: Range<usize>, mut f: impl FnMut(*mut u8, usize, usize)) {
@@ -443,6 +487,8 @@ pub trait IoOwner: Send + Sized {
 enum Memory {
     #[expect(dead_code, reason = "only kept")]
     Pages(Arc<Pages>),
+    #[expect(dead_code, reason = "only kept")]
+    List(KVec<(Arc<Pages>, usize)>),
     Part(Arc<SharedBio>),
 }
 
@@ -504,8 +550,22 @@ impl<T: IoOwner> IoPool<T> {
         })
     }
 
-    /// An I/O between `bdev` from `sector` and the first `len` bytes of `pages` from `offset`,
-    /// which is a multiple of the page size.
+    /// Flags of an I/O with memory of our own.
+    fn opf(op: Op) -> Option<u32> {
+        match op {
+            Op::Read => Some(bindings::req_op_REQ_OP_READ),
+            // Somebody waits for it, or for the memory: it is no background writeback.
+            Op::Write => Some(
+                bindings::req_op_REQ_OP_WRITE
+                    | 1 << bindings::req_flag_bits___REQ_SYNC
+                    | 1 << bindings::req_flag_bits___REQ_IDLE,
+            ),
+            _ => None,
+        }
+    }
+
+    /// An I/O between `bdev` from `sector` on and `range`, in bytes, of `pages`, which begins at a
+    /// page.
     ///
     /// # Errors
     ///
@@ -522,15 +582,8 @@ impl<T: IoOwner> IoPool<T> {
         data: T,
         flags: Flags,
     ) -> Result<Io<T>, T> {
-        let opf = match op {
-            Op::Read => bindings::req_op_REQ_OP_READ,
-            // Somebody waits for it, or for the memory: it is no background writeback.
-            Op::Write => {
-                bindings::req_op_REQ_OP_WRITE
-                    | 1 << bindings::req_flag_bits___REQ_SYNC
-                    | 1 << bindings::req_flag_bits___REQ_IDLE
-            }
-            _ => return Err(data),
+        let Some(opf) = Self::opf(op) else {
+            return Err(data);
         };
         let nr = range.len().div_ceil(PAGE_SIZE);
         if range.is_empty()
@@ -565,6 +618,63 @@ impl<T: IoOwner> IoPool<T> {
             io.add_page(page, len);
         }
         Ok(io)
+    }
+
+    /// An I/O between `bdev` from `sector` on and several `pages` in a row, of each the given
+    /// number of bytes from its start, which is a multiple of the page size.
+    ///
+    /// # Errors
+    ///
+    /// As [`for_pages`](Self::for_pages).
+    pub fn for_list(
+        self: &Arc<Self>,
+        bdev: &BlockDevice,
+        op: Op,
+        sector: u64,
+        list: KVec<(Arc<Pages>, usize)>,
+        data: T,
+        flags: Flags,
+    ) -> Result<Io<T>, T> {
+        let Some(opf) = Self::opf(op) else {
+            return Err(data);
+        };
+        let mut nr = 0;
+        for (pages, bytes) in &list {
+            if *bytes % PAGE_SIZE != 0 || *bytes > pages.size() {
+                return Err(data);
+            }
+            nr += bytes / PAGE_SIZE;
+        }
+        if nr == 0 || nr > bindings::BIO_MAX_VECS as usize {
+            return Err(data);
+        }
+
+        // SAFETY: The device is valid, and so is the set.
+        let bio = unsafe {
+            bindings::bio_alloc_bioset(
+                bdev.as_raw(),
+                nr as u16,
+                opf,
+                flags.as_raw(),
+                self.set.get(),
+            )
+        };
+        let Some(bio) = NonNull::new(bio) else {
+            return Err(data);
+        };
+        for (pages, bytes) in &list {
+            for page in &pages.0[..bytes / PAGE_SIZE] {
+                // SAFETY: The bio is ours, and was allocated with a vector for each page. The pages
+                // are kept by the list, which goes into the front below.
+                unsafe {
+                    bindings::__bio_add_page(bio.as_ptr(), page.as_ptr(), PAGE_SIZE as u32, 0)
+                };
+            }
+        }
+        // SAFETY: The bio is ours and not submitted.
+        unsafe { (*bio.as_ptr()).bi_iter.bi_sector = sector };
+        // SAFETY: Just allocated from this pool.
+        Ok(unsafe { self.init(bio, bdev, Memory::List(list), data) })
     }
 
     /// The part `range`, in sectors from its start, of a bio, to be done by `bdev` from `sector`.
@@ -678,7 +788,7 @@ impl<T: IoOwner> Io<T> {
         // SAFETY: As in `data()`.
         match unsafe { &(*Self::front(self.0)).memory } {
             Memory::Part(bio) => Some(bio),
-            Memory::Pages(_) => None,
+            Memory::Pages(_) | Memory::List(_) => None,
         }
     }
 
@@ -703,8 +813,11 @@ impl<T: IoOwner> Io<T> {
         unsafe { bindings::blkfilter_submit_below(bio.as_ptr()) };
     }
 
+    /// # Safety
+    ///
+    /// `bio` must be one that `submit()` has given up, and that has ended.
     unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
-        // SAFETY: The block layer gives back the bio that `submit()` gave it.
+        // SAFETY: By the safety requirements.
         // INVARIANT: It was allocated by a pool and has ended.
         T::complete(EndedIo(Io(
             unsafe { NonNull::new_unchecked(bio) },

@@ -33,6 +33,9 @@ pub struct Geometry {
     pub logical_block_size: u32,
     /// Physical block size in bytes.
     pub physical_block_size: u32,
+    /// What [`Op::Discard`](crate::block::bio::Op::Discard) comes in multiples of, in bytes. Zero
+    /// if it shall not come.
+    pub discard_granularity: u32,
     /// Whether the disk cannot be written.
     pub read_only: bool,
 }
@@ -64,6 +67,11 @@ impl<T: BioDriver> BioDisk<T> {
         let mut limits = bindings::queue_limits {
             logical_block_size: geometry.logical_block_size,
             physical_block_size: geometry.physical_block_size,
+            discard_granularity: geometry.discard_granularity,
+            max_hw_discard_sectors: match geometry.discard_granularity {
+                0 => 0,
+                _ => u32::MAX,
+            },
             ..pin_init::zeroed()
         };
         // SAFETY: The limits are valid for the call, and the class is static.
@@ -115,8 +123,11 @@ impl<T: BioDriver> BioDisk<T> {
         ..pin_init::zeroed()
     };
 
+    /// # Safety
+    ///
+    /// `bio` must have been submitted to a disk that `new()` has added, and be given to the callee.
     unsafe extern "C" fn submit_bio(bio: *mut bindings::bio) {
-        // SAFETY: The C side gives a bio for a disk of ours, whose private data is a reference that
+        // SAFETY: By the safety requirements the bio is for a disk of ours, whose private data is a reference that
         // `drop()` keeps until no submission is running.
         let driver = unsafe {
             let private = (*(*(*bio).bi_bdev).bd_disk).private_data;

@@ -27,6 +27,15 @@ use crate::{
 };
 use core::cell::UnsafeCell;
 
+/// What a command from user space comes to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answer {
+    /// How many bytes were written back.
+    pub len: usize,
+    /// What the system call returns, which is not negative.
+    pub value: u32,
+}
+
 /// A filter driver. An instance is a filter on one device.
 #[vtable]
 pub trait Filter: Send + Sync + Sized + 'static {
@@ -51,13 +60,13 @@ pub trait Filter: Send + Sync + Sized + 'static {
     /// The filter is off its device, which may have gone.
     fn detach(this: Arc<Attached<Self>>);
 
-    /// A command from user space with its argument. Returns how many bytes were written back.
+    /// A command from user space with its argument.
     fn ctl(
         this: ArcBorrow<'_, Attached<Self>>,
         cmd: u32,
         arg: UserSlice,
         len: usize,
-    ) -> Result<usize>;
+    ) -> Result<Answer>;
 
     /// Looks at a bio that modifies the device. Gives it back to let it pass; else it has been
     /// taken over. Must not wait for I/O.
@@ -122,7 +131,7 @@ impl<F: Filter> Attached<F> {
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if somebody else has frozen the filter.
+    /// [`EBUSY`] if somebody else has frozen the filter, [`ENODEV`] if it is off its device.
     pub fn freeze(self: &Arc<Self>) -> Result<Freezing<F>> {
         // SAFETY: Initialised by the type invariants.
         to_result(unsafe { bindings::blkfilter_freeze_start(self.flt.get()) })?;
@@ -198,9 +207,19 @@ impl<F: Filter> Frozen<F> {
     ///
     /// See `blkfilter_drain()` in [`block/blk-filter.c`](srctree/block/blk-filter.c) for the
     /// limits.
-    pub fn drain(&self) {
+    ///
+    /// # Errors
+    ///
+    /// [`ETIMEDOUT`] if that takes too long.
+    pub fn drain(&self) -> Result {
         // SAFETY: The device is valid.
-        unsafe { bindings::blkfilter_drain(self.0 .0.bdev.as_raw()) };
+        to_result(unsafe { bindings::blkfilter_drain(self.0 .0.bdev.as_raw()) })
+    }
+
+    /// Whether the filter is off its device. If not, [`Filter::detach`] is still to come.
+    pub fn is_detached(&self) -> bool {
+        // SAFETY: Initialised by the type invariants of `Attached`.
+        unsafe { bindings::blkfilter_is_detached(self.0 .0.flt.get()) }
     }
 }
 
@@ -251,17 +270,20 @@ impl<F: Filter> Registration<F> {
         }
     }
 
+    /// # Safety
+    ///
+    /// `ops` must be what `new()` has registered, and `bdev` stay for the call.
     unsafe extern "C" fn attach(
         ops: *mut bindings::blkfilter_operations,
         bdev: *mut bindings::block_device,
     ) -> *mut bindings::blkfilter {
-        // SAFETY: The C side gives the operations that `new()` has registered, which stay
-        // registered for the call, in a registration that is initialised up to them.
+        // SAFETY: By the safety requirements the operations are within a registration, which is
+        // initialised up to them.
         let context = unsafe {
             let this: *const Self = crate::container_of!(Opaque::cast_from(ops), Self, ops);
             &(*this).context
         };
-        // SAFETY: The C side gives a device that stays for the call.
+        // SAFETY: By the safety requirements.
         let bdev = unsafe { BlockDevice::from_raw(bdev) };
         let attached = F::attach(context, bdev)
             .and_then(|(f, state)| Arc::pin_init(Attached::new(bdev.into(), f, state), GFP_KERNEL));
@@ -272,12 +294,18 @@ impl<F: Filter> Registration<F> {
         }
     }
 
+    /// # Safety
+    ///
+    /// `flt` must be attached, and stay for the call.
     unsafe extern "C" fn may_detach(flt: *mut bindings::blkfilter) -> c_int {
         // SAFETY: The C side gives what `attach()` gave it, and owns it for the call.
         let this = unsafe { Attached::borrow(flt) };
         from_result(|| F::may_detach(this).map(|()| 0))
     }
 
+    /// # Safety
+    ///
+    /// `flt` must be what `attach()` has returned, with the reference that came with it.
     unsafe extern "C" fn detach(flt: *mut bindings::blkfilter) {
         // SAFETY: The C side gives back what `attach()` gave it, together with its reference.
         let this = unsafe {
@@ -290,6 +318,9 @@ impl<F: Filter> Registration<F> {
         F::detach(this);
     }
 
+    /// # Safety
+    ///
+    /// `flt` must be attached and stay for the call, for which `len` must be valid.
     unsafe extern "C" fn ctl(
         flt: *mut bindings::blkfilter,
         cmd: c_uint,
@@ -302,12 +333,16 @@ impl<F: Filter> Registration<F> {
         let len = unsafe { &mut *len };
         from_result(|| {
             let arg = UserSlice::new(UserPtr::from_ptr(buf), *len as usize);
-            let written = F::ctl(this, cmd, arg, *len as usize)?;
-            *len = u32::try_from(written).map_err(|_| EOVERFLOW)?;
-            Ok(0)
+            let answer = F::ctl(this, cmd, arg, *len as usize)?;
+            *len = answer.len.try_into()?;
+            Ok(answer.value.try_into()?)
         })
     }
 
+    /// # Safety
+    ///
+    /// `flt` must be attached and its reference be held for the call, and `bio` have been submitted
+    /// and be given to the callee.
     unsafe extern "C" fn submit_bio(
         flt: *mut bindings::blkfilter,
         bio: *mut bindings::bio,

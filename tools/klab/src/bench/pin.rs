@@ -1,0 +1,445 @@
+//! What activating a swap file costs for each of its extents, on the unpatched kernel and on the
+//! patched one. Never a pass or a fail.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{Cache, write_if_changed};
+use crate::cli::Filesystem;
+use crate::exec::text_of;
+use crate::guest::session::{self, Silent, Spec};
+use crate::runner::machine::Runner;
+use crate::ui::Ui;
+
+const BLOCK: u64 = 4096;
+const DEVICE: &str = "/dev/ubda";
+const TOP: &str = "/mnt/pin";
+const FINDINGS: &str = "pin.json";
+
+/// Activations of a file in one guest, after one that is not counted.
+const ACTIVATIONS: usize = 7;
+
+/// Everything the verb needs.
+pub struct Plan<'a> {
+    pub cache: &'a Cache,
+    pub runner: &'a dyn Runner,
+    pub ui: &'a Ui,
+    pub stock: PathBuf,
+    pub patched: PathBuf,
+    pub filesystems: Vec<Filesystem>,
+    /// Numbers of extents.
+    pub extents: Vec<u64>,
+    /// Guests of each kernel for each filesystem, in turns.
+    pub rounds: usize,
+    pub results: PathBuf,
+}
+
+/// The part that runs in a guest.
+#[derive(Clone, Debug, Args)]
+pub struct GuestPin {
+    #[arg(long)]
+    pub fs: String,
+    #[arg(long, value_delimiter = ',')]
+    pub extents: Vec<u64>,
+    #[arg(long)]
+    pub results: PathBuf,
+}
+
+/// What a guest found out about a file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Finding {
+    wanted: u64,
+    /// What the filesystem really made of it.
+    extents: u64,
+    nanoseconds: Vec<u64>,
+    /// Growth of the kernel's slabs while the file is active.
+    slab_bytes: u64,
+}
+
+/// A distribution: what is in the middle, and where the quarters end.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let last = values.len().checked_sub(1)?;
+        let at = |quarter: usize| values[(last * quarter + 2) / 4];
+        Some(Self {
+            median: at(2),
+            low: at(1),
+            high: at(3),
+        })
+    }
+}
+
+/// A file of so many extents on a filesystem.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub filesystem: String,
+    pub extents: u64,
+    /// Microseconds of one activation.
+    pub stock: Spread,
+    pub patched: Spread,
+    /// Patched to stock, of one round each.
+    pub ratio: Spread,
+    pub patched_ns_per_extent: f64,
+    /// Kernel memory for each extent.
+    pub stock_bytes: f64,
+    pub patched_bytes: f64,
+}
+
+/// Runs all guests; the rows are also written into the results folder.
+pub fn run(plan: &Plan<'_>) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for fs in &plan.filesystems {
+        let mut rounds = Vec::new();
+        for round in 0..plan.rounds {
+            plan.ui.say(format!(
+                "{}: round {} of {}",
+                fs.name(),
+                round + 1,
+                plan.rounds
+            ));
+            let stock = guest(plan, *fs, "stock", &plan.stock, round)?;
+            let patched = guest(plan, *fs, "patched", &plan.patched, round)?;
+            rounds.push((stock, patched));
+        }
+        rows.extend(summarise(fs.name(), &plan.extents, &rounds)?);
+    }
+    let text = serde_json::to_string_pretty(&rows)?;
+    write_if_changed(&plan.results.join("pin.json"), text.as_bytes())?;
+    write_if_changed(&plan.results.join("pin.md"), markdown(&rows).as_bytes())?;
+    Ok(rows)
+}
+
+fn guest(
+    plan: &Plan<'_>,
+    fs: Filesystem,
+    name: &str,
+    kernel: &Path,
+    round: usize,
+) -> Result<Vec<Finding>> {
+    let results = plan
+        .results
+        .join(format!("{}-{name}-{}", fs.name(), round + 1));
+    crate::cache::make(&results)?;
+    let results = results.canonicalize()?;
+    let findings = results.join(FINDINGS);
+    if findings.exists() {
+        std::fs::remove_file(&findings)?;
+    }
+    let extents: Vec<String> = plan.extents.iter().map(u64::to_string).collect();
+    let words = [
+        std::env::current_exe()?.display().to_string(),
+        "guest-bench-pin".into(),
+        "--fs".into(),
+        fs.name().into(),
+        "--extents".into(),
+        extents.join(","),
+        "--results".into(),
+        results.display().to_string(),
+    ];
+    let most = plan.extents.iter().max().copied().unwrap_or(1);
+    let spec = Spec {
+        kernel: kernel.to_owned(),
+        memory_mib: 2048,
+        // Two files of so many blocks, and room for the filesystem.
+        disks: vec![2 * most * BLOCK + (2 << 30)],
+        kernel_words: Vec::new(),
+        command: words.to_vec(),
+        environment: BTreeMap::new(),
+        folder: PathBuf::from("/"),
+        results: results.clone(),
+        interactive: false,
+        silence: Some(Duration::from_secs(900)),
+    };
+    let outcome = session::run(plan.cache, plan.runner, &spec, &mut Silent)?;
+    let status = outcome.into_status()?;
+    ensure!(
+        status == 0,
+        "the measurement in the guest failed with status {status}, see {}",
+        results.join("output.log").display()
+    );
+    let bytes = std::fs::read(&findings)
+        .with_context(|| format!("the guest left no {}", findings.display()))?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+type Round = (Vec<Finding>, Vec<Finding>);
+
+fn summarise(fs: &str, extents: &[u64], rounds: &[Round]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for wanted in extents {
+        let mut times = (Vec::new(), Vec::new());
+        let mut bytes = (Vec::new(), Vec::new());
+        let mut ratios = Vec::new();
+        let mut counts = Vec::new();
+        for (stock, patched) in rounds {
+            let pick = |findings: &[Finding]| {
+                let found = findings.iter().find(|finding| finding.wanted == *wanted);
+                found.cloned().context("a guest left a file out")
+            };
+            let (stock, patched) = (pick(stock)?, pick(patched)?);
+            let median = |finding: &Finding| {
+                let all = finding.nanoseconds.iter().map(|ns| *ns as f64);
+                Spread::of(all.collect())
+                    .map(|spread| spread.median)
+                    .context("a guest measured nothing")
+            };
+            ratios.push(median(&patched)? / median(&stock)?);
+            for (finding, times, bytes) in [
+                (&stock, &mut times.0, &mut bytes.0),
+                (&patched, &mut times.1, &mut bytes.1),
+            ] {
+                times.extend(finding.nanoseconds.iter().map(|ns| *ns as f64 / 1000.0));
+                bytes.push(finding.slab_bytes as f64 / finding.extents as f64);
+                counts.push(finding.extents as f64);
+            }
+        }
+        let spread = |values| Spread::of(values).context("there was no round");
+        let count = spread(counts)?.median;
+        let patched = spread(times.1)?;
+        rows.push(Row {
+            filesystem: fs.to_owned(),
+            extents: count as u64,
+            stock: spread(times.0)?,
+            patched,
+            ratio: spread(ratios)?,
+            patched_ns_per_extent: patched.median * 1000.0 / count,
+            stock_bytes: spread(bytes.0)?.median,
+            patched_bytes: spread(bytes.1)?.median,
+        });
+    }
+    Ok(rows)
+}
+
+/// The table for people.
+pub fn markdown(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "| filesystem | extents | stock, µs | patched, µs | ratio | patched, ns an extent | \
+         slab bytes an extent, stock, patched |\n|---|---:|---:|---:|---:|---:|---:|\n",
+    );
+    for row in rows {
+        let spread = |spread: &Spread, digits: usize| {
+            format!(
+                "{:.digits$} ({:.digits$}-{:.digits$})",
+                spread.median, spread.low, spread.high
+            )
+        };
+        text.push_str(&format!(
+            "| {} | {} | {} | {} | {} | {:.0} | {:.0}, {:.0} |\n",
+            row.filesystem,
+            row.extents,
+            spread(&row.stock, 0),
+            spread(&row.patched, 0),
+            spread(&row.ratio, 2),
+            row.patched_ns_per_extent,
+            row.stock_bytes,
+            row.patched_bytes,
+        ));
+    }
+    text.push_str("\nIn parentheses: where the lower and the upper quarter end.\n");
+    text
+}
+
+/// Measures in the guest and writes the findings; returns the exit status.
+pub fn main(args: &GuestPin) -> Result<i32> {
+    std::fs::create_dir_all(TOP)?;
+    let program = format!("mkfs.{}", args.fs);
+    let force = if args.fs == "ext4" { "-F" } else { "-f" };
+    text_of(Command::new(program).args(["-q", force, DEVICE]))?;
+    text_of(Command::new("mount").args(["-t", &args.fs, DEVICE, TOP]))?;
+    let mut findings = Vec::new();
+    for wanted in &args.extents {
+        findings.push(measure(&args.fs, *wanted)?);
+    }
+    let text = serde_json::to_vec(&findings)?;
+    std::fs::write(args.results.join(FINDINGS), text)?;
+    text_of(Command::new("umount").arg(TOP))?;
+    Ok(0)
+}
+
+fn measure(fs: &str, wanted: u64) -> Result<Finding> {
+    let path = Path::new(TOP).join(format!("swap-{wanted}"));
+    fragmented(fs, &path, wanted)?;
+    let mut nanoseconds = Vec::new();
+    let mut slab_bytes = 0;
+    // The first one reads the metadata, and is not counted.
+    for turn in 0..=ACTIVATIONS {
+        let before = slab()?;
+        let start = Instant::now();
+        swap(&path, true)?;
+        let time = start.elapsed();
+        if turn > 0 {
+            nanoseconds.push(u64::try_from(time.as_nanos())?);
+        }
+        slab_bytes = slab()?.saturating_sub(before);
+        swap(&path, false)?;
+    }
+    let extents = count_extents(&path)?;
+    println!("{wanted} extents wanted, {extents} made");
+    std::fs::remove_file(&path)?;
+    Ok(Finding {
+        wanted,
+        extents,
+        nanoseconds,
+        slab_bytes,
+    })
+}
+
+/// A swap file in so many pieces: where the last request ended is where the next one goes, so two
+/// files that grow in turns get in each other's way. One piece is 4 MiB, others are a block each.
+fn fragmented(fs: &str, path: &Path, pieces: u64) -> Result<()> {
+    let other = path.with_extension("between");
+    let open = |path: &Path| -> Result<File> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        if fs == "btrfs" {
+            text_of(Command::new("chattr").arg("+C").arg(path))?;
+        }
+        Ok(file)
+    };
+    let (file, between) = (open(path)?, open(&other)?);
+    let none = rustix::fs::FallocateFlags::empty();
+    let size = if pieces == 1 {
+        rustix::fs::fallocate(&file, none, 0, 1024 * BLOCK)?;
+        1024 * BLOCK
+    } else {
+        for piece in 0..pieces {
+            rustix::fs::fallocate(&file, none, piece * BLOCK, BLOCK)?;
+            rustix::fs::fallocate(&between, none, piece * BLOCK, BLOCK)?;
+        }
+        pieces * BLOCK
+    };
+    let mut header = vec![0_u8; BLOCK as usize];
+    let last = u32::try_from(size / BLOCK - 1).context("the file is too large for swap")?;
+    header[1024..1028].copy_from_slice(&1_u32.to_ne_bytes());
+    header[1028..1032].copy_from_slice(&last.to_ne_bytes());
+    header[BLOCK as usize - 10..].copy_from_slice(b"SWAPSPACE2");
+    file.write_all_at(&header, 0)?;
+    file.sync_all()?;
+    std::fs::remove_file(&other)?;
+    rustix::fs::syncfs(&file)?;
+    Ok(())
+}
+
+fn swap(path: &Path, on: bool) -> Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: The name is a string that lives through the call, which only reads it.
+    let status = unsafe {
+        if on {
+            libc::swapon(name.as_ptr(), 0)
+        } else {
+            libc::swapoff(name.as_ptr())
+        }
+    };
+    if status != 0 {
+        let error = std::io::Error::last_os_error();
+        let call = if on { "swapon" } else { "swapoff" };
+        bail!("{call} {}: {error}", path.display());
+    }
+    Ok(())
+}
+
+/// What the kernel's slabs take, in bytes.
+fn slab() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Slab:"));
+    let kib = line.and_then(|rest| rest.split_whitespace().next());
+    Ok(kib.context("/proc/meminfo has no Slab")?.parse::<u64>()? * 1024)
+}
+
+/// Head of the argument of the ioctl; without room for extents it only counts them.
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    room: u32,
+    reserved: u32,
+}
+
+const FIEMAP: libc::c_ulong = 0xc020_660b;
+
+fn count_extents(path: &Path) -> Result<u64> {
+    let file = File::open(path)?;
+    let mut argument = Fiemap {
+        start: 0,
+        length: u64::MAX,
+        flags: 0,
+        mapped: 0,
+        room: 0,
+        reserved: 0,
+    };
+    // SAFETY: The argument is of the size that is part of the ioctl's number, and has no room for
+    // extents behind it, which it says.
+    let status = unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP as _, &raw mut argument) };
+    if status != 0 {
+        return Err(std::io::Error::last_os_error()).context("FIEMAP");
+    }
+    ensure!(argument.mapped > 0, "the file has no extents");
+    Ok(u64::from(argument.mapped))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(wanted: u64, nanoseconds: &[u64]) -> Finding {
+        Finding {
+            wanted,
+            extents: wanted,
+            nanoseconds: nanoseconds.to_vec(),
+            slab_bytes: wanted * 48,
+        }
+    }
+
+    #[test]
+    fn the_spread_is_the_middle_and_the_quarters() {
+        assert_eq!(Spread::of(Vec::new()), None);
+        let spread = Spread::of(vec![5.0, 1.0, 4.0, 2.0, 3.0]).unwrap();
+        assert_eq!((spread.low, spread.median, spread.high), (2.0, 3.0, 4.0));
+        let one = Spread::of(vec![7.0]).unwrap();
+        assert_eq!((one.low, one.median, one.high), (7.0, 7.0, 7.0));
+    }
+
+    #[test]
+    fn ratios_are_of_one_round_each() {
+        let rounds = [
+            (
+                vec![finding(10, &[1000, 2000, 3000])],
+                vec![finding(10, &[2000])],
+            ),
+            (vec![finding(10, &[4000])], vec![finding(10, &[6000])]),
+            (vec![finding(10, &[1000])], vec![finding(10, &[3000])]),
+        ];
+        let rows = summarise("xfs", &[10], &rounds).unwrap();
+        assert_eq!(rows[0].ratio.median, 1.5);
+        assert_eq!(rows[0].extents, 10);
+        assert_eq!(rows[0].patched_ns_per_extent, 200.0);
+        assert_eq!(rows[0].patched_bytes, 48.0);
+        assert!(summarise("xfs", &[11], &rounds).is_err());
+        assert!(markdown(&rows).contains("| xfs | 10 |"));
+    }
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Let the first, the second, the third ... of what can fail in a system call do
+ * so, until the call goes through without.
+ *
+ *   failnth swapon FILE
+ *   failnth swapoff FILE
+ *   failnth create LIMIT_SECTORS FILE    of a snapshot
+ *   failnth take LIMIT_SECTORS FILE DEV  create, attach, add and take
+ *   failnth destroy LIMIT_SECTORS FILE DEV
+ *
+ * What can fail has been set up by the caller in debugfs.  After each failure the
+ * file has to be an ordinary one again, and the same call has to go through when
+ * nothing fails.  Prints each error once, and anything that is not as it should
+ * be; stderr gets the number of failures.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/swap.h>
+#include <unistd.h>
+#include "blksnap-abi.h"
+#include "errname.h"
+
+static char **args;
+static unsigned char uuid[UUID_SIZE];
+
+/* Opened once: opening it would be one more call in which something can fail. */
+static int nth = -1;
+
+static void fail_nth(unsigned int n)
+{
+	char text[16];
+	int len = snprintf(text, sizeof(text), "%u", n);
+
+	if (nth < 0)
+		nth = open("/proc/thread-self/fail-nth", O_RDWR);
+	if (nth < 0 || pwrite(nth, text, len, 0) != len) {
+		printf("fail-nth: %s\n", errname(errno));
+		exit(1);
+	}
+}
+
+/* How many more would have had to come before the failure; stops counting. */
+static unsigned int left(void)
+{
+	char text[16] = "";
+
+	if (pread(nth, text, sizeof(text) - 1, 0) < 0) {
+		printf("fail-nth: %s\n", errname(errno));
+		exit(1);
+	}
+	fail_nth(0);
+	return atoi(text);
+}
+
+static int control(unsigned int nr, void *arg)
+{
+	static int fd = -1;
+
+	if (fd < 0)
+		fd = open("/dev/blksnap-control", O_RDWR);
+	return ioctl(fd, nr, arg) ? -errno : 0;
+}
+
+static int filter(unsigned int nr, char *arg)
+{
+	static int fd = -1;
+
+	if (fd < 0)
+		fd = open(args[2], O_RDONLY);
+	strcpy(arg, "blksnap");
+	return ioctl(fd, nr, arg) < 0 ? -errno : 0;
+}
+
+static int create(void)
+{
+	unsigned char arg[CREATE_SIZE] = "";
+	uint64_t limit = strtoull(args[0], NULL, 0);
+	uint64_t path = (uintptr_t)args[1];
+	int ret;
+
+	memcpy(arg + CREATE_LIMIT, &limit, sizeof(limit));
+	memcpy(arg + CREATE_PATH, &path, sizeof(path));
+	ret = control(SNAPSHOT_CREATE, arg);
+	if (!ret)
+		memcpy(uuid, arg + CREATE_UUID, UUID_SIZE);
+	return ret;
+}
+
+static int destroy(void)
+{
+	return control(SNAPSHOT_DESTROY, uuid);
+}
+
+static int take(void)
+{
+	char attach[ATTACH_SIZE] = "", ctl[CONTROL_SIZE] = "";
+	uint32_t command = COMMAND_ADD, size = UUID_SIZE;
+	uint64_t opt = (uintptr_t)uuid;
+	int ret;
+
+	ret = filter(FILTER_ATTACH, attach);
+	if (ret && ret != -EALREADY)
+		return ret;
+	memcpy(ctl + CONTROL_COMMAND, &command, sizeof(command));
+	memcpy(ctl + CONTROL_OPTLEN, &size, sizeof(size));
+	memcpy(ctl + CONTROL_OPT, &opt, sizeof(opt));
+	ret = filter(FILTER_CONTROL, ctl);
+	if (ret && ret != -EALREADY)
+		return ret;
+	return control(SNAPSHOT_TAKE, uuid);
+}
+
+static int swap_on(void)
+{
+	return swapon(args[0], 0) ? -errno : 0;
+}
+
+static int swap_off(void)
+{
+	return swapoff(args[0]) ? -errno : 0;
+}
+
+static int nothing(void)
+{
+	return 0;
+}
+
+static const struct call {
+	const char *name;
+	int args;
+	int (*before)(void);	/* each must go through: nothing fails there */
+	int (*run)(void);
+	int (*undo)(void);	/* after success */
+	int (*give_up)(void);	/* after failure */
+	int file;		/* index of the file, released after failure */
+} calls[] = {
+	{ "swapon", 1, nothing, swap_on, swap_off, nothing, 0 },
+	{ "swapoff", 1, swap_on, swap_off, nothing, swap_off, 0 },
+	{ "create", 2, nothing, create, destroy, nothing, 1 },
+	{ "take", 3, create, take, destroy, destroy, 1 },
+	{ "destroy", 3, create, destroy, nothing, destroy, 1 },
+};
+
+static void must(const char *what, int ret)
+{
+	if (!ret)
+		return;
+	printf("%s: %s\n", what, errname(ret));
+	exit(1);
+}
+
+/* The file can be opened for writing and changed, as any other. */
+static int is_free(const char *path)
+{
+	int fd = open(path, O_RDWR), ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = ftruncate(fd, lseek(fd, 0, SEEK_END)) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	const struct call *call = NULL;
+	unsigned int n, failures = 0;
+	bool seen[4096] = { false };
+	size_t i;
+	int ret;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (i = 0; argc > 1 && i < sizeof(calls) / sizeof(calls[0]); i++)
+		if (!strcmp(calls[i].name, argv[1]) && calls[i].args == argc - 2)
+			call = &calls[i];
+	if (!call) {
+		fprintf(stderr, "usage: failnth swapon|swapoff|create|take|destroy ...\n");
+		return 2;
+	}
+	args = argv + 2;
+	/* what is opened once, is opened before anything fails */
+	fail_nth(0);
+	must("without failure", call->before() ?: call->run());
+	must("undo", call->undo());
+
+	for (n = 1; n < 5000; n++) {
+		unsigned int rest;
+
+		must("before", call->before());
+		fail_nth(n);
+		ret = call->run();
+		rest = left();
+		if (!ret) {
+			must("undo", call->undo());
+			if (rest)
+				break;
+			/* it could do without what it did not get */
+			failures++;
+			continue;
+		}
+		failures++;
+		if (rest)
+			printf("failure %u: %s, but nothing failed\n", n,
+			       errname(ret));
+		if (-ret < 4096 && !seen[-ret]) {
+			seen[-ret] = true;
+			printf("%s: %s\n", call->name, errname(ret));
+		}
+		must("give up", call->give_up());
+		must("the file afterwards", is_free(args[call->file]));
+	}
+	fprintf(stderr, "%s: %u failures\n", call->name, failures);
+	/* what only takes down may well need nothing */
+	printf("%s: %s\n", call->name,
+	       !failures && call->undo != nothing ? "nothing ever failed" :
+	       n == 5000 ? "no end of failures" : "ok");
+	return 0;
+}
