@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use blksnap::storage;
 use blksnap::sys::Linux;
 use clap::Args;
 
@@ -23,15 +22,15 @@ const MIB: u64 = 1 << 20;
 
 /// Sizes of the original and of both storages, by medium.
 const RAMDISK: (u64, u64) = (1024 * MIB, 1152 * MIB);
-const FIXED_LATENCY: (u64, u64) = (512 * MIB, 704 * MIB);
+const FIXED_LATENCY: (u64, u64) = (512 * MIB, 576 * MIB);
 
 /// Bytes of all ramdisks; they have one size, and take only the memory that is written to.
 pub const RAMDISK_BYTES: u64 = 1152 * MIB;
 /// Ramdisks that the guest needs.
 pub const RAMDISKS: u32 = 3 + IDLE;
 
-/// What blksnap may use of its storage: as much as is overwritten at most.
-const STORAGE: u64 = 560 * MIB;
+/// The smallest chunk.
+const CHUNK: u64 = 4 * KIB;
 
 /// First writes that are far from each other lie one in so much.
 const REGION: u64 = 256 * KIB;
@@ -177,7 +176,7 @@ fn ramdisk() -> Vec<Planned> {
     let mut all = Vec::new();
     for (depth, jobs) in [(1, 1), (32, 1), (32, 2)] {
         all.push(Planned {
-            systems: vec![System::Attached],
+            systems: vec![System::Bare, System::Attached],
             ..Planned::first_writes(
                 "4k random writes",
                 load(true, 4 * KIB, random, 256 * MIB, depth, jobs),
@@ -232,23 +231,6 @@ fn ramdisk() -> Vec<Planned> {
     all
 }
 
-/// The storage of blksnap is a file of a filesystem of its own.
-const STORAGE_FOLDER: &str = "/mnt/storage";
-const STORAGE_FILE: &str = "/mnt/storage/file";
-
-fn make_storage(device: &Device) -> Result<()> {
-    let folder = Path::new(STORAGE_FOLDER);
-    make_filesystem(&device.path(), "xfs", None, folder)?;
-    storage::create(Path::new(STORAGE_FILE), STORAGE)?;
-    text_of(Command::new("sync").arg("-f").arg(folder))?;
-    Ok(())
-}
-
-fn leave_storage() -> Result<()> {
-    text_of(Command::new("umount").arg(STORAGE_FOLDER))?;
-    Ok(())
-}
-
 fn make_bed(medium: Medium) -> Result<Bed> {
     let ((bytes, more), make): (_, fn(u32, u64) -> Result<Device>) = match medium {
         Medium::Ramdisk => (RAMDISK, |number, _| Ok(Device::ramdisk(number))),
@@ -260,18 +242,15 @@ fn make_bed(medium: Medium) -> Result<Bed> {
     for (device, bytes) in [(&origin, bytes), (&storage, more), (&cow, more)] {
         device.fill(bytes)?;
     }
-    make_storage(&storage)?;
     Ok(Bed {
         origin,
         storage,
-        storage_path: STORAGE_FILE.into(),
         cow,
         bytes,
     })
 }
 
 fn leave_bed(medium: Medium) -> Result<()> {
-    leave_storage()?;
     if medium == Medium::FixedLatency {
         for number in 0..3 {
             Device::remove(number)?;
@@ -458,30 +437,34 @@ impl Bench {
         if !self.wants("memory") {
             return Ok(());
         }
-        let bed = make_bed(Medium::FixedLatency)?;
-        let chunks = 128 * KIB;
+        let writes = 128 * KIB;
         // The first time is for the allocators to get their caches.
         for (round, region) in [32 * KIB, 4 * KIB, 32 * KIB, 256 * KIB, 2 * MIB]
             .into_iter()
             .enumerate()
         {
-            // Keeps nothing, so that it can be as large as it takes.
+            let bytes = writes * region;
+            // They keep nothing, so that they can be as large as it takes.
+            let storage = Device::fixed_latency(1, 16 * writes * KIB, false)?;
             let bed = Bed {
-                origin: Device::fixed_latency(3, chunks * region, false)?,
-                bytes: chunks * region,
-                ..bed.clone()
+                origin: Device::fixed_latency(0, bytes, false)?,
+                cow: storage.clone(),
+                storage,
+                bytes,
             };
-            let load = load(true, 4 * KIB, Order::OnePer(region), bed.bytes, 32, 1);
+            let load = load(true, 4 * KIB, Order::OnePer(region), bytes, 32, 1);
             let engaged = Engaged::new(System::Blksnap, &bed)?;
             let told = used_by(&load, &engaged, &bed.storage);
             engaged.release()?;
-            Device::remove(3)?;
-            let bytes = told?;
+            Device::remove(0)?;
+            Device::remove(1)?;
+            let (bytes, stored) = told?;
             if round == 0 {
                 continue;
             }
+            let chunks = stored / CHUNK;
             println!(
-                "{:.1} bytes of memory for each of {chunks} chunks copied, one in {} KiB",
+                "{:.1} bytes of memory for each of {chunks} chunks copied, one written in {} KiB",
                 bytes as f64 / chunks as f64,
                 region / KIB
             );
@@ -491,7 +474,7 @@ impl Bench {
                 bytes,
             });
         }
-        leave_bed(Medium::FixedLatency)
+        Ok(())
     }
 
     /// Time to take idle devices, and to freeze and thaw them alone.
@@ -499,13 +482,13 @@ impl Bench {
         if !self.wants("take") {
             return Ok(());
         }
-        make_storage(&Device::ramdisk(1))?;
+        let storage = Device::ramdisk(1).path();
         let mut places = Vec::new();
         let mut devices = Vec::new();
         for number in 0..IDLE {
             let device = Device::ramdisk(3 + number).path();
             let place = PathBuf::from(format!("/mnt/idle{number}"));
-            make_filesystem(&device, "ext4", Some("64M"), &place)?;
+            make_filesystem(&device, &place)?;
             manager(&Linux::new()).attach(&device)?;
             places.push(place);
             devices.push(device);
@@ -519,7 +502,7 @@ impl Bench {
                 .push(milliseconds(freeze_and_thaw(&places)?));
             let kernel = Linux::new();
             let manager = manager(&kernel);
-            let id = manager.create(Path::new(STORAGE_FILE), 0)?;
+            let id = manager.create(&storage, 0)?;
             for device in &devices {
                 manager.add(device, id)?;
             }
@@ -540,14 +523,14 @@ impl Bench {
             manager(&Linux::new()).detach(device)?;
             text_of(Command::new("umount").arg(place))?;
         }
-        leave_storage()
+        Ok(())
     }
 }
 
 fn storage_of(system: System, bed: &Bed) -> &Device {
     match system {
         System::DmSnapshot { .. } => &bed.cow,
-        System::Attached | System::Blksnap => &bed.storage,
+        System::Bare | System::Attached | System::Blksnap => &bed.storage,
     }
 }
 
@@ -555,19 +538,24 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// Memory that is in use once a load has been done and what it made the system store is stored.
-fn used_by(load: &Load, engaged: &Engaged, storage: &Device) -> Result<i64> {
+/// Memory that is in use once a load has been done and what it made the system store is stored,
+/// and how much that is, in bytes.
+fn used_by(load: &Load, engaged: &Engaged, storage: &Device) -> Result<(i64, u64)> {
     let free = free_memory()?;
-    let mut last = storage.traffic()?;
-    let goal = last.write_bytes + load.bytes();
+    let before = storage.traffic()?.write_bytes;
     load.run(engaged.origin(), 1)?;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while last.write_bytes < goal {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut last = before;
+    loop {
+        // Nothing tells when all is stored, but that no more comes.
+        std::thread::sleep(Duration::from_millis(200));
+        let now = storage.traffic()?.write_bytes;
+        if now == last && now - before >= load.bytes() {
+            return Ok((free - free_memory()?, now - before));
+        }
         ensure!(Instant::now() < deadline, "the copies are not stored");
-        std::thread::sleep(Duration::from_millis(10));
-        last = storage.traffic()?;
+        last = now;
     }
-    Ok(free - free_memory()?)
 }
 
 /// Bytes that are free once all that can be dropped has been.

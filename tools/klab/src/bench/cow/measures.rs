@@ -49,7 +49,7 @@ pub fn of(findings: &Findings) -> Vec<Measure> {
     for memory in &findings.memory {
         all.push(Measure {
             name: format!(
-                "bytes of memory a chunk copied, one in {} KiB",
+                "bytes of memory a chunk copied, one written in {} KiB",
                 memory.region >> 10
             ),
             value: memory.bytes as f64 / memory.chunks as f64,

@@ -14,6 +14,8 @@ use crate::exec::text_of;
 /// What lies between the load and the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
+    /// Nothing: how far the device differs from itself is how far the others can be trusted.
+    Bare,
     /// The filter, without a snapshot.
     Attached,
     /// The filter, with a snapshot.
@@ -31,6 +33,7 @@ impl System {
 
     pub fn name(self) -> String {
         match self {
+            Self::Bare => "bare device".into(),
             Self::Attached => "attached".into(),
             Self::Blksnap => "blksnap".into(),
             Self::DmSnapshot { chunk_kib } => format!("dm-snapshot {chunk_kib}k"),
@@ -42,9 +45,8 @@ impl System {
 #[derive(Clone, Debug)]
 pub struct Bed {
     pub origin: Device,
-    /// Where blksnap stores, and the path that names it to the driver.
+    /// Where blksnap stores.
     pub storage: Device,
-    pub storage_path: PathBuf,
     /// Where dm-snapshot stores.
     pub cow: Device,
     /// Bytes of the origin.
@@ -58,6 +60,7 @@ pub struct Engaged {
 }
 
 enum Kind {
+    Nothing,
     Filter,
     Snapshot { id: Uuid, image: PathBuf },
     Dm,
@@ -67,12 +70,13 @@ impl Engaged {
     pub fn new(system: System, bed: &Bed) -> Result<Self> {
         let origin = bed.origin.path();
         let kind = match system {
+            System::Bare => Kind::Nothing,
             System::Attached => {
                 manager(&Linux::new()).attach(&origin)?;
                 Kind::Filter
             }
             System::Blksnap => {
-                let id = snapshot(&bed.storage_path, std::slice::from_ref(&origin))?;
+                let id = snapshot(&bed.storage.path(), std::slice::from_ref(&origin))?;
                 let image = manager(&Linux::new()).image(&origin)?;
                 Kind::Snapshot { id, image }
             }
@@ -105,7 +109,7 @@ impl Engaged {
     /// Where the image is read.
     pub fn image(&self) -> Result<&Path> {
         match &self.kind {
-            Kind::Filter => bail!("without a snapshot there is no image"),
+            Kind::Nothing | Kind::Filter => bail!("without a snapshot there is no image"),
             Kind::Snapshot { image, .. } => Ok(image),
             Kind::Dm => Ok(Path::new("/dev/mapper/snap")),
         }
@@ -116,6 +120,7 @@ impl Engaged {
         let kernel = Linux::new();
         let manager = manager(&kernel);
         match self.kind {
+            Kind::Nothing => return Ok(()),
             Kind::Filter => {}
             Kind::Snapshot { id, .. } => {
                 let error = manager.info(&self.origin)?.error;
