@@ -262,13 +262,8 @@ pub fn markdown(rows: &[Row]) -> String {
 pub fn main(args: &GuestPin) -> Result<i32> {
     std::fs::create_dir_all(TOP)?;
     let program = format!("mkfs.{}", args.fs);
-    // One group: files that grow in turns must not be given a group each.
-    let options: &[&str] = match args.fs.as_str() {
-        "xfs" => &["-q", "-f", "-d", "agcount=1"],
-        "ext4" => &["-q", "-F"],
-        _ => &["-q", "-f", "-d", "single", "-m", "single"],
-    };
-    text_of(Command::new(program).args(options).arg(DEVICE))?;
+    let force = if args.fs == "ext4" { "-F" } else { "-f" };
+    text_of(Command::new(program).args(["-q", force, DEVICE]))?;
     text_of(Command::new("mount").args(["-t", &args.fs, DEVICE, TOP]))?;
     let mut findings = Vec::new();
     for wanted in &args.extents {
@@ -282,7 +277,7 @@ pub fn main(args: &GuestPin) -> Result<i32> {
 
 fn measure(fs: &str, wanted: u64) -> Result<Finding> {
     let path = Path::new(TOP).join(format!("swap-{wanted}"));
-    fragmented(fs, &path, wanted)?;
+    let extents = in_pieces(fs, &path, wanted)?;
     let mut nanoseconds = Vec::new();
     let mut slab_bytes = 0;
     // The first one reads the metadata, and is not counted.
@@ -297,11 +292,6 @@ fn measure(fs: &str, wanted: u64) -> Result<Finding> {
         slab_bytes = slab()?.saturating_sub(before);
         swap(&path, false)?;
     }
-    let extents = count_extents(&path)?;
-    ensure!(
-        extents >= wanted - wanted / 20,
-        "{fs} made {extents} extents where {wanted} were wanted"
-    );
     println!("{wanted} extents wanted, {extents} made");
     std::fs::remove_file(&path)?;
     Ok(Finding {
@@ -310,6 +300,21 @@ fn measure(fs: &str, wanted: u64) -> Result<Finding> {
         nanoseconds,
         slab_bytes,
     })
+}
+
+/// A swap file of so many extents. The allocator may find a place for each of the two files; then
+/// the place is left to them, and the next ones are tried.
+fn in_pieces(fs: &str, path: &Path, wanted: u64) -> Result<u64> {
+    let mut extents = 0;
+    for attempt in 0..8 {
+        fragmented(fs, path, wanted)?;
+        extents = count_extents(path)?;
+        if extents >= wanted - wanted / 20 {
+            return Ok(extents);
+        }
+        std::fs::rename(path, path.with_extension(attempt.to_string()))?;
+    }
+    bail!("{fs} made {extents} extents where {wanted} were wanted");
 }
 
 /// A swap file in so many pieces: where the last request ended is where the next one goes, so two
