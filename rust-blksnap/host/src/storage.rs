@@ -15,7 +15,11 @@ use kernel::{
         Arc,
     },
 };
-use std::{cell::RefCell, collections::VecDeque};
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
 
 /// What a piece of the space is on.
 pub(crate) enum Target {
@@ -48,6 +52,7 @@ pub(crate) struct Storage {
     /// How much may be used until it grows.
     mark: Atomic<u64>,
     told: RefCell<Told>,
+    growing: Rc<Cell<bool>>,
 }
 
 impl Storage {
@@ -64,14 +69,20 @@ impl Storage {
             portions: RefCell::new(portions.into_iter().collect()),
             mark: Atomic::new(u64::MAX),
             told: RefCell::default(),
+            growing: Rc::default(),
         };
         storage.space.append(extents.iter().copied())?;
         storage.mark.store(storage.next_mark(), Relaxed);
-        Ok(Arc::new(storage))
+        let storage = Arc::new(storage);
+        // There may be nothing to use at first.
+        storage.was_used();
+        Ok(storage)
     }
 
     fn next_mark(&self) -> u64 {
-        match self.portions.borrow().is_empty() {
+        // Others may run wherever the space is looked at.
+        let none_left = self.portions.borrow().is_empty();
+        match none_left {
             true => u64::MAX,
             false => self.space.used() + self.space.free() / 2,
         }
@@ -100,7 +111,8 @@ impl Storage {
         if self.space.used() >= self.mark.load(Relaxed) {
             self.mark.store(u64::MAX, Relaxed);
             let storage = self.clone();
-            sim::step(move || storage.grow());
+            // Work items do not run twice at once.
+            sim::exclusive(self.growing.clone(), move || storage.grow());
         }
     }
 
@@ -118,7 +130,8 @@ impl Storage {
 
     /// Whether it would grow if somebody told it what is used.
     pub(crate) fn waits_in_vain(&self) -> bool {
-        !self.told.borrow().closed && self.space.used() >= self.mark.load(Relaxed)
+        // Growth that is under way looks at it by itself.
+        !self.growing.get() && self.space.used() >= self.mark.load(Relaxed)
     }
 
     pub(crate) fn close(&self) {

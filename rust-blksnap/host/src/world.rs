@@ -505,6 +505,10 @@ impl World {
         }
         self.snapshot.given_back.set(true);
         let storage = &self.snapshot.storage;
+        assert!(
+            !storage.waits_in_vain(),
+            "the storage was not told that it is used"
+        );
         storage.close();
         let no_poison = |bytes: &[u8]| {
             for sector in bytes.chunks_exact(SECTOR_SIZE) {
@@ -557,10 +561,6 @@ impl World {
         let space = storage.space();
         assert!(copied <= space.used() * SECTOR_SIZE as u64);
         assert!(space.used() <= space.capacity());
-        assert!(
-            !storage.waits_in_vain(),
-            "the storage was not told that it is used"
-        );
         let begun: u64 = self.devices.iter().map(|device| device.begun.get()).sum();
         assert_eq!(begun, self.snapshot.plan.actions.len() as u64);
     }

@@ -126,7 +126,7 @@ pub(crate) fn io_is_fast() -> bool {
 }
 
 /// Adds a step that waits until `busy` is not set.
-pub(crate) fn exclusive(busy: Rc<Cell<bool>>, run: impl FnOnce() + 'static) {
+pub fn exclusive(busy: Rc<Cell<bool>>, run: impl FnOnce() + 'static) {
     add(Box::new(run), Some(busy), false);
 }
 

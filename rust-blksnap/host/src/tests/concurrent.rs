@@ -13,13 +13,22 @@ use kernel::{
     sync::atomic::{ordering::Relaxed, Atomic},
 };
 use loom::{sync::Arc, thread};
+use std::sync::atomic::{AtomicUsize, Ordering as Order};
 
 /// All orders in which threads take each other's place at most four times unasked: enough for
-/// every mistake known, and done in seconds.
+/// every mistake known, and done in seconds. `LOOM_MAX_PREEMPTIONS` says otherwise.
 fn model(f: impl Fn() + Sync + Send + 'static) {
+    let orders = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = orders.clone();
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(4);
-    model.check(f);
+    model.preemption_bound.get_or_insert(4);
+    model.check(move || {
+        counted.fetch_add(1, Order::Relaxed);
+        f();
+    });
+    let orders = orders.load(Order::Relaxed);
+    assert!(orders > 1, "there was nothing to try: {orders} order");
+    println!("{orders} orders");
 }
 
 /// The worker learns of an error no later than of the last I/O of its copy.
@@ -191,6 +200,19 @@ fn space_can_be_read_while_it_grows() {
     model(move || {
         let space = Arc::new(Space::new(u64::MAX).unwrap());
         space.append([piece(0, 8)].into_iter()).unwrap();
+        let sum = |space: &Space, range| space.pieces(range).map(|p| p.sectors).sum::<u64>();
+        let reader = {
+            let space = space.clone();
+            thread::spawn(move || {
+                let size = space.size();
+                assert!(size == 8 || size == 24, "{size}");
+                assert_eq!(sum(&space, 0..size), size);
+                if let Some((pos, n)) = space.alloc(8, 3) {
+                    let end = pos + u64::from(n);
+                    assert_eq!(sum(&space, pos * 8..end * 8), u64::from(n) * 8);
+                }
+            })
+        };
         let writer = {
             let space = space.clone();
             thread::spawn(move || {
@@ -198,17 +220,9 @@ fn space_can_be_read_while_it_grows() {
                 space.append(pieces.into_iter()).unwrap();
             })
         };
-        let sum = |range| space.pieces(range).map(|p: Piece| p.sectors).sum::<u64>();
-        let size = space.size();
-        assert!(size == 8 || size == 24, "{size}");
-        assert_eq!(sum(0..size), size);
-        assert_eq!(space.pieces(0..8).next(), Some(piece(0, 8)));
-        if let Some((pos, n)) = space.alloc(8, 3) {
-            let end = pos + u64::from(n);
-            assert_eq!(sum(pos * 8..end * 8), u64::from(n) * 8);
-        }
+        reader.join().unwrap();
         writer.join().unwrap();
-        assert_eq!((space.size(), sum(0..24)), (24, 24));
+        assert_eq!((space.size(), sum(&space, 0..24)), (24, 24));
         assert_eq!(space.pieces(8..24).nth(1), Some(piece(200, 8)));
     });
 }

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use crate::{
-    cow::Sizes,
+    cow::{Cow, Sizes},
+    ranges::Ranges,
+    storage::Storage,
     world::{check, Action, Extent, On, Origin, Plan},
 };
-use kernel::block::bio::Op;
+use kernel::{
+    block::{bdev::BlockDevice, bio::Op},
+    sync::Arc,
+    workqueue::OwnedQueue,
+};
 use proptest::prelude::*;
 
 fn erase() -> impl Strategy<Value = Op> {
@@ -92,5 +98,23 @@ proptest! {
     #[test]
     fn an_image_shows_what_was_there(plan in plan()) {
         check(plan);
+    }
+
+    #[test]
+    fn chunks_are_of_a_size_that_can_be_copied(sectors in 1..3000u64, sizes in sizes()) {
+        let disk = BlockDevice::new(0, sectors);
+        let storage = Storage::new(Vec::new(), &[], [], 0).unwrap();
+        let queue = Arc::new(OwnedQueue::default());
+        let cow = Cow::new(&disk, &storage, Ranges::default(), &sizes, &queue).unwrap();
+        let chunk = cow.counters().chunk_bytes;
+
+        let within = |shift: u32| 1u64 << shift.clamp(12, 18);
+        let smallest = within(sizes.min_shift);
+        prop_assert!(chunk.is_power_of_two() && chunk >= smallest);
+        prop_assert!(chunk <= within(sizes.max_shift).max(smallest));
+        // Larger than the smallest only to be fewer.
+        let most = 1u128 << sizes.max_count_shift.min(100);
+        let half = u128::from((sectors * 512).div_ceil(chunk / 2));
+        prop_assert!(chunk == smallest || half > most);
     }
 }
