@@ -273,15 +273,15 @@ impl ChunkMap {
             return;
         }
         self.with_list(region, |list| {
-            let mut at = search(list, index).unwrap_or_else(|at| at);
+            let start = search(list, index).unwrap_or_else(|at| at);
             for i in 0..chunks {
+                let at = start + i as usize;
                 let word = (index + i) << STATE_BITS | state(i).encode();
                 if list.get(at).map(|word| word >> STATE_BITS) == Some(index + i) {
                     list[at] = word;
                 } else if list.push_within_capacity(word).is_ok() {
                     list[at..].rotate_right(1);
                 }
-                at += 1;
             }
         });
     }
