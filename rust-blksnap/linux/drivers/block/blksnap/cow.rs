@@ -700,15 +700,7 @@ impl Cow {
                 let mut list = jobs.take_ready();
                 drop(jobs);
                 self.store_all(&mut list);
-                let mut jobs = self.jobs.lock();
-                jobs.done_with(list);
-                // Copies that were given up have ended without an I/O.
-                let waiting = !jobs.parked.is_empty() || !jobs.image_parked.is_empty();
-                let kick = waiting && jobs.none_in_flight();
-                drop(jobs);
-                if kick {
-                    self.clone().kick_copy();
-                }
+                self.jobs.lock().done_with(list);
             }
         }
     }

@@ -167,26 +167,12 @@ impl Storage {
             };
             let bytes = sectors.checked_mul(SECTOR_SIZE.into()).ok_or(EFBIG)?;
             let target = Target::Memory(MemoryFile::new(c"blksnap", bytes)?);
-            found.push(
-                Found {
-                    target,
-                    sector: 0,
-                    sectors,
-                },
-                GFP_KERNEL,
-            )?;
+            found.push(Found::whole(target, sectors), GFP_KERNEL)?;
             None
         } else if let Some(bdev) = BlockDevice::of_file(&file) {
             let sectors = bdev.sectors();
             let target = Target::Disk(bdev.into());
-            found.push(
-                Found {
-                    target,
-                    sector: 0,
-                    sectors,
-                },
-                GFP_KERNEL,
-            )?;
+            found.push(Found::whole(target, sectors), GFP_KERNEL)?;
             Some(Backing::Device(file))
         } else {
             // Unwritten extents: what is stored in the blocks can never be read through the file.
@@ -353,8 +339,7 @@ impl Storage {
     /// room on its filesystem. In sectors.
     fn grow(&self, files: &mut Files, portion: u64, least: u64) -> Result {
         // What is allocated now may have had a content when the snapshot was taken.
-        self.snapshots
-            .unless_held(self.targets().filter_map(|t| t.disk()), || Ok(()))?;
+        self.snapshots.unless_held(self.disks(), || Ok(()))?;
 
         if !files.spare.is_empty() {
             return self.publish(&mut files.spare).map(|_| ());
@@ -476,6 +461,17 @@ impl Target {
 
     fn logical_block_size(&self) -> u32 {
         self.disk().map_or(SECTOR_SIZE, |d| d.logical_block_size())
+    }
+}
+
+impl Found {
+    /// All of a target, of this many sectors.
+    fn whole(target: Target, sectors: u64) -> Self {
+        Self {
+            target,
+            sector: 0,
+            sectors,
+        }
     }
 }
 

@@ -550,18 +550,42 @@ impl<T: IoOwner> IoPool<T> {
         })
     }
 
-    /// Flags of an I/O with memory of our own.
-    fn opf(op: Op) -> Option<u32> {
-        match op {
-            Op::Read => Some(bindings::req_op_REQ_OP_READ),
+    /// A bio with room for `nr` pages of our own, to be passed to [`init`](Self::init). There is
+    /// none for other operations than to read and write, nor for too many pages.
+    fn alloc(
+        &self,
+        bdev: &BlockDevice,
+        op: Op,
+        sector: u64,
+        nr: usize,
+        flags: Flags,
+    ) -> Option<NonNull<bindings::bio>> {
+        let opf = match op {
+            Op::Read => bindings::req_op_REQ_OP_READ,
             // Somebody waits for it, or for the memory: it is no background writeback.
-            Op::Write => Some(
+            Op::Write => {
                 bindings::req_op_REQ_OP_WRITE
                     | 1 << bindings::req_flag_bits___REQ_SYNC
-                    | 1 << bindings::req_flag_bits___REQ_IDLE,
-            ),
-            _ => None,
+                    | 1 << bindings::req_flag_bits___REQ_IDLE
+            }
+            _ => return None,
+        };
+        if nr > bindings::BIO_MAX_VECS as usize {
+            return None;
         }
+        // SAFETY: The device is valid, and so is the set.
+        let bio = NonNull::new(unsafe {
+            bindings::bio_alloc_bioset(
+                bdev.as_raw(),
+                nr as u16,
+                opf,
+                flags.as_raw(),
+                self.set.get(),
+            )
+        })?;
+        // SAFETY: The bio is ours and not submitted.
+        unsafe { (*bio.as_ptr()).bi_iter.bi_sector = sector };
+        Some(bio)
     }
 
     /// An I/O between `bdev` from `sector` on and `range`, in bytes, of `pages`, which begins at a
@@ -582,36 +606,17 @@ impl<T: IoOwner> IoPool<T> {
         data: T,
         flags: Flags,
     ) -> Result<Io<T>, T> {
-        let Some(opf) = Self::opf(op) else {
-            return Err(data);
-        };
         let nr = range.len().div_ceil(PAGE_SIZE);
-        if range.is_empty()
-            || range.end > pages.size()
-            || range.start % PAGE_SIZE != 0
-            || nr > bindings::BIO_MAX_VECS as usize
-        {
+        if range.is_empty() || range.end > pages.size() || range.start % PAGE_SIZE != 0 {
             return Err(data);
         }
 
-        // SAFETY: The device is valid, and so is the set.
-        let bio = unsafe {
-            bindings::bio_alloc_bioset(
-                bdev.as_raw(),
-                nr as u16,
-                opf,
-                flags.as_raw(),
-                self.set.get(),
-            )
-        };
-        let Some(bio) = NonNull::new(bio) else {
+        let Some(bio) = self.alloc(bdev, op, sector, nr, flags) else {
             return Err(data);
         };
         // SAFETY: Just allocated from this pool.
         let mut io = unsafe { self.init(bio, bdev, Memory::Pages(pages.clone()), data) };
 
-        // SAFETY: The bio is ours and not submitted.
-        unsafe { (*bio.as_ptr()).bi_iter.bi_sector = sector };
         let first = range.start / PAGE_SIZE;
         for (i, page) in pages.0[first..first + nr].iter().enumerate() {
             let len = (range.len() - i * PAGE_SIZE).min(PAGE_SIZE);
@@ -635,9 +640,6 @@ impl<T: IoOwner> IoPool<T> {
         data: T,
         flags: Flags,
     ) -> Result<Io<T>, T> {
-        let Some(opf) = Self::opf(op) else {
-            return Err(data);
-        };
         let mut nr = 0;
         for (pages, bytes) in &list {
             if *bytes % PAGE_SIZE != 0 || *bytes > pages.size() {
@@ -645,21 +647,11 @@ impl<T: IoOwner> IoPool<T> {
             }
             nr += bytes / PAGE_SIZE;
         }
-        if nr == 0 || nr > bindings::BIO_MAX_VECS as usize {
+        if nr == 0 {
             return Err(data);
         }
 
-        // SAFETY: The device is valid, and so is the set.
-        let bio = unsafe {
-            bindings::bio_alloc_bioset(
-                bdev.as_raw(),
-                nr as u16,
-                opf,
-                flags.as_raw(),
-                self.set.get(),
-            )
-        };
-        let Some(bio) = NonNull::new(bio) else {
+        let Some(bio) = self.alloc(bdev, op, sector, nr, flags) else {
             return Err(data);
         };
         for (pages, bytes) in &list {
@@ -671,8 +663,6 @@ impl<T: IoOwner> IoPool<T> {
                 };
             }
         }
-        // SAFETY: The bio is ours and not submitted.
-        unsafe { (*bio.as_ptr()).bi_iter.bi_sector = sector };
         // SAFETY: Just allocated from this pool.
         Ok(unsafe { self.init(bio, bdev, Memory::List(list), data) })
     }
