@@ -11,7 +11,7 @@ use super::guest::{CHECK, COMPARE, COMPARE_WRITABLE, TAKE, ZEROES};
 use super::report::{Report, Step};
 use crate::cache::{Cache, write_if_changed};
 use crate::cli::Filesystem;
-use crate::guest::session::{self, Observer, Spec};
+use crate::guest::session::{self, Lines, Spec};
 use crate::runner::machine::Runner;
 use crate::test::suite::GUESTS;
 use crate::ui::Ui;
@@ -111,11 +111,11 @@ fn one(plan: &Plan<'_>, fs: Filesystem) -> Result<Report> {
         interactive: false,
         silence: Some(Duration::from_secs(240)),
     };
-    let mut lines = Lines {
-        plan,
-        fs,
-        rest: Vec::new(),
-    };
+    let mut lines = Lines::new(|line| {
+        if !plan.quiet {
+            plan.ui.result(format!("{:5} {line}", fs.name()));
+        }
+    });
     let outcome = session::run(plan.cache, plan.runner, &spec, &mut lines)?;
     let report: Report = match std::fs::read(&report_file) {
         Ok(text) => serde_json::from_slice(&text)?,
@@ -128,29 +128,6 @@ fn one(plan: &Plan<'_>, fs: Filesystem) -> Result<Report> {
         Ok(_) => report,
         Err(error) => failed(fs, &crate::fail::explain(&error), report),
     })
-}
-
-/// Shows the guest's lines with the filesystem in front.
-struct Lines<'a> {
-    plan: &'a Plan<'a>,
-    fs: Filesystem,
-    rest: Vec<u8>,
-}
-
-impl Observer for Lines<'_> {
-    fn output(&mut self, bytes: &[u8]) -> Result<()> {
-        self.rest.extend_from_slice(bytes);
-        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            if !self.plan.quiet {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                self.plan
-                    .ui
-                    .result(format!("{:5} {}", self.fs.name(), line.trim_end()));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The closing table.

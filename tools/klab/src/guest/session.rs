@@ -84,6 +84,30 @@ pub trait Observer {
     }
 }
 
+/// Hands on what a guest prints, line by line.
+pub struct Lines<F> {
+    show: F,
+    rest: Vec<u8>,
+}
+
+impl<F: FnMut(&str)> Lines<F> {
+    pub fn new(show: F) -> Self {
+        let rest = Vec::new();
+        Lines { show, rest }
+    }
+}
+
+impl<F: FnMut(&str)> Observer for Lines<F> {
+    fn output(&mut self, bytes: &[u8]) -> Result<()> {
+        self.rest.extend_from_slice(bytes);
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            (self.show)(String::from_utf8_lossy(&line).trim_end());
+        }
+        Ok(())
+    }
+}
+
 /// For whom the outcome is enough.
 pub struct Silent;
 

@@ -13,7 +13,7 @@ use super::model::{Findings, Spread};
 use super::plot;
 use crate::cache::Cache;
 use crate::fail::{Failure, Kind};
-use crate::guest::session::{self, Observer, Spec};
+use crate::guest::session::{self, Lines, Spec};
 use crate::runner::machine::Runner;
 use crate::ui::Ui;
 
@@ -96,11 +96,11 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
         interactive: false,
         silence: Some(Duration::from_secs(300)),
     };
-    let mut lines = Lines {
-        ui: plan.ui,
-        quiet: plan.quiet,
-        rest: Vec::new(),
-    };
+    let mut lines = Lines::new(|line| {
+        if !plan.quiet {
+            plan.ui.result(line);
+        }
+    });
     let outcome = session::run(plan.cache, plan.runner, &spec, &mut lines)?;
     let console = outcome.console.display().to_string();
     outcome.into_status()?;
@@ -146,26 +146,6 @@ fn lines_of(findings: &Findings) -> Vec<Line> {
             })
         })
         .collect()
-}
-
-/// Passes the guest's lines on.
-struct Lines<'a> {
-    ui: &'a Ui,
-    quiet: bool,
-    rest: Vec<u8>,
-}
-
-impl Observer for Lines<'_> {
-    fn output(&mut self, bytes: &[u8]) -> Result<()> {
-        self.rest.extend_from_slice(bytes);
-        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            if !self.quiet {
-                self.ui.result(String::from_utf8_lossy(&line).trim_end());
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The closing table.
