@@ -309,7 +309,8 @@ impl Storage {
                 if free > low {
                     capacity - low
                 } else {
-                    if !files.told {
+                    // If there is nothing left, that has been told.
+                    if !files.told && free > 0 {
                         files.told = true;
                         self.events.raise(Happened::LowSpace { free, capacity });
                     }
