@@ -19,6 +19,8 @@ pub(crate) type Event = (Happened, i64);
 struct Queue {
     /// In the order in which they happened.
     events: KVec<Event>,
+    /// How many there have been.
+    raised: u64,
     closed: bool,
 }
 
@@ -35,6 +37,7 @@ impl Events {
     pub(crate) fn new() -> Result<Arc<Self>> {
         let queue = Queue {
             events: KVec::with_capacity(KEPT, GFP_KERNEL)?,
+            raised: 0,
             closed: false,
         };
         Arc::pin_init(
@@ -56,8 +59,14 @@ impl Events {
         let _ = queue
             .events
             .push_within_capacity((event, Monotonic::ktime_get()));
+        queue.raised += 1;
         drop(queue);
         self.more.notify_all();
+    }
+
+    /// How many events there have been, taken or not.
+    pub(crate) fn raised(&self) -> u64 {
+        self.queue.lock().raised
     }
 
     /// Nothing will happen any more.

@@ -2,7 +2,7 @@
 
 //! What a snapshot is doing, in `/sys/kernel/debug/blksnap`.
 
-use crate::{cow::Cow, snapshot::Taken, storage::Storage};
+use crate::{cow::Cow, events::Events, snapshot::Taken, storage::Storage};
 use kernel::{
     debugfs::Writer,
     fmt, new_mutex,
@@ -10,20 +10,22 @@ use kernel::{
     sync::{Arc, Mutex},
 };
 
-/// A snapshot's file: a name and a number in each line. Numbers of sectors, chunks and bytes that
-/// were copied only grow.
+/// A snapshot's file: a name and a number in each line. Numbers of events, and of sectors, chunks
+/// and bytes that were copied, only grow.
 #[pin_data]
 pub(crate) struct Report {
     storage: Arc<Storage>,
+    events: Arc<Events>,
     /// Empty unless the snapshot is held.
     #[pin]
     devices: Mutex<KVec<Arc<Cow>>>,
 }
 
 impl Report {
-    pub(crate) fn new(storage: Arc<Storage>) -> impl PinInit<Self, Error> {
+    pub(crate) fn new(storage: Arc<Storage>, events: Arc<Events>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             storage,
+            events,
             devices <- new_mutex!(KVec::new(), "blksnap::report"),
         })
     }
@@ -60,6 +62,7 @@ impl Writer for Report {
         writeln!(f, "storage_capacity {}", space.capacity())?;
         writeln!(f, "storage_limit {}", space.limit())?;
         writeln!(f, "extents {}", space.extents())?;
+        writeln!(f, "events {}", self.events.raised())?;
         for cow in devices.iter() {
             let (major, minor) = cow.origin.dev();
             writeln!(f, "device {major}:{minor}")?;

@@ -140,7 +140,7 @@ impl Snapshots {
         let events = Events::new()?;
         let storage = Storage::new(self, &events, limit)?;
         let name = CString::try_from_fmt(fmt!("{uuid}"))?;
-        let report = Report::new(storage.clone());
+        let report = Report::new(storage.clone(), events.clone());
         let snapshot = Snapshot {
             uuid,
             events,
