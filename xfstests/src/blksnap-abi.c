@@ -73,6 +73,7 @@ SAME(EVENT_DATA, offsetof(struct blksnap_event, data));
 SAME(EVENT_CODE_CORRUPTED, BLKSNAP_EVENT_CORRUPTED);
 SAME(EVENT_CODE_NO_SPACE, BLKSNAP_EVENT_NO_SPACE);
 SAME(EVENT_CODE_LOW_SPACE, BLKSNAP_EVENT_LOW_SPACE);
+SAME(EVENT_KNOWN, BLKSNAP_EVENT_KNOWN);
 SAME(APPEND_SIZE, sizeof(struct blksnap_storage_append));
 SAME(APPEND_UUID, offsetof(struct blksnap_storage_append, id));
 SAME(APPEND_PATH, offsetof(struct blksnap_storage_append, path));

@@ -183,11 +183,11 @@ static int do_collect(char **args)
 	return 0;
 }
 
-static int wait_knowing(uint32_t largest, char **args)
+static int wait_knowing(uint32_t code, char **args)
 {
 	static unsigned char arg[EVENT_SIZE];
 
-	put32(arg, EVENT_CODE, largest);
+	put32(arg, EVENT_CODE, code);
 	parse_uuid(args[0], arg + EVENT_UUID);
 	put32(arg, EVENT_TIMEOUT, strtoul(args[1], NULL, 0));
 	if (snapshot_ioctl(SNAPSHOT_WAIT_EVENT, arg))
@@ -214,12 +214,13 @@ static int wait_knowing(uint32_t largest, char **args)
 
 static int do_wait(char **args)
 {
-	return wait_knowing(EVENT_CODE_LOW_SPACE, args);
+	return wait_knowing(EVENT_KNOWN + EVENT_CODE_LOW_SPACE, args);
 }
 
 static int do_wait_as_ever(char **args)
 {
-	return wait_knowing(0, args);
+	/* who does not know of the code may have anything there */
+	return wait_knowing(0xa5a5a5a5, args);
 }
 
 static int do_cbt(char **args)

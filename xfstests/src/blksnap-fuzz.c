@@ -245,7 +245,7 @@ static int run(struct fuzzer *f, enum request what)
 	case WAIT:
 		some_uuid(f, arg + EVENT_UUID);
 		put32(arg, EVENT_TIMEOUT, below(f, 3));
-		put32(arg, EVENT_CODE, number(f));
+		put32(arg, EVENT_CODE, EVENT_KNOWN + number(f));
 		return ioctl(control, SNAPSHOT_WAIT_EVENT, arg);
 	case APPEND:
 		some_uuid(f, arg + APPEND_UUID);

@@ -73,4 +73,5 @@ const _: () = {
     assert!(BLKSNAP_EVENT_CORRUPTED == 0);
     assert!(BLKSNAP_EVENT_NO_SPACE == 1);
     assert!(BLKSNAP_EVENT_LOW_SPACE == 2);
+    assert!(BLKSNAP_EVENT_KNOWN == 0x6b6e_6f00);
 };

@@ -98,7 +98,13 @@ fn the_driver_understands_what_is_sent() {
 fn who_waits_is_understood_and_gets_what_it_knows() {
     for (code, known) in [
         (0, BLKSNAP_EVENT_NO_SPACE),
-        (BLKSNAP_EVENT_LOW_SPACE, BLKSNAP_EVENT_LOW_SPACE),
+        (BLKSNAP_EVENT_LOW_SPACE, BLKSNAP_EVENT_NO_SPACE),
+        (u32::MAX, BLKSNAP_EVENT_NO_SPACE),
+        (BLKSNAP_EVENT_KNOWN, BLKSNAP_EVENT_NO_SPACE),
+        (
+            BLKSNAP_EVENT_KNOWN + BLKSNAP_EVENT_LOW_SPACE,
+            BLKSNAP_EVENT_LOW_SPACE,
+        ),
     ] {
         let mut event = blksnap_event::new_zeroed();
         event.id = ID;

@@ -270,7 +270,7 @@ impl<C: Call> Kernel for Linux<C> {
         event.id.b = id.into_bytes();
         event.timeout_ms = timeout_ms;
         // Older clients know of fewer kinds and are told of no others.
-        event.code = BLKSNAP_EVENT_LOW_SPACE;
+        event.code = BLKSNAP_EVENT_KNOWN + BLKSNAP_EVENT_LOW_SPACE;
         let fd = self.open_control()?;
         // SAFETY: The argument holds no address.
         unsafe { self.request(&fd, BLKSNAP_IOCTL_WAIT_EVENT, &mut *event) }?;

@@ -56,8 +56,11 @@ proptest! {
 
         let wait = Wait::decode(&with(rest, &[(0, &id), (16, &s), (20, &t)]));
         // Who does not say that it knows of more events knows of the first two.
-        let code = second.max(1);
-        prop_assert_eq!(wait, Wait { uuid: id, timeout_ms: short, code });
+        prop_assert_eq!(wait, Wait { uuid: id, timeout_ms: short, code: 1 });
+
+        let known = (0x6b6e6f00 + u32::from(id[0])).to_ne_bytes();
+        let wait = Wait::decode(&with(rest, &[(20, &known)]));
+        prop_assert_eq!(wait.code, u32::from(id[0]).max(1));
 
         let map = ReadMap::decode(&with(rest, &[(0, &s), (4, &t), (8, &w)]));
         prop_assert_eq!(map, ReadMap { offset: short, length: second, buffer: word });

@@ -395,7 +395,7 @@ impl Snapshots {
         drop(list);
 
         let count = (bytes.len() / wire::UUID) as u32;
-        if count > 0 && count <= request.count {
+        if request.uuids != 0 && count <= request.count {
             let ptr = UserPtr::from_addr(request.uuids as usize);
             UserSlice::new(ptr, bytes.len())
                 .writer()

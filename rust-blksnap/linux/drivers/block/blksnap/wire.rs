@@ -77,7 +77,7 @@ impl Create {
 pub(crate) struct Collect {
     /// For how many UUIDs there is room.
     pub(crate) count: u32,
-    /// User address of the room.
+    /// User address of the room, or zero if only the number is asked for.
     pub(crate) uuids: u64,
 }
 
@@ -123,12 +123,18 @@ impl Wait {
     /// How much of the request there is to read.
     pub(crate) const SIZE: usize = 24;
 
+    /// What is added to the code by who knows that it is looked at.
+    const KNOWN: u32 = 0x6b6e6f00;
+
     pub(crate) fn decode(bytes: &[u8; Self::SIZE]) -> Self {
         Self {
             uuid: uuid_at(bytes, 0),
             timeout_ms: u32_at(bytes, 16),
-            // There have always been two, and who knew of no more did not have to say so.
-            code: u32_at(bytes, 20).max(1),
+            // There have always been two, and who knew of no more may have anything there.
+            code: match u32_at(bytes, 20).wrapping_sub(Self::KNOWN) {
+                code @ 0..=0xff => code.max(1),
+                _ => 1,
+            },
         }
     }
 }

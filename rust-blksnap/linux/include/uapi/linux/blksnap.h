@@ -181,8 +181,8 @@ struct blksnap_snapshot_create {
  *
  * @count: in: room at @ids, counted in ids; out: number of snapshots
  * @reserved: ignored
- * @ids: user pointer to an array of &struct blksnap_uuid, may be 0 if @count
- *	is 0
+ * @ids: user pointer to an array of &struct blksnap_uuid, or 0 to learn the
+ *	number only
  */
 struct blksnap_snapshot_collect {
 	__u32 count;
@@ -219,13 +219,20 @@ enum blksnap_event_code {
 	BLKSNAP_EVENT_LOW_SPACE = 2,
 };
 
+/*
+ * Plus the largest code that the caller knows of, in &blksnap_event.code of a
+ * request. Callers that are older than it leave something there by chance.
+ */
+#define BLKSNAP_EVENT_KNOWN	0x6b6e6f00
+
 /**
  * struct blksnap_event - Request for, and answer with, an event of a snapshot
  *
  * @id: in: the snapshot
  * @timeout_ms: in: how long to wait, in milliseconds
- * @code: in: the largest code that the caller knows of, at least
- *	%BLKSNAP_EVENT_NO_SPACE is assumed; out: one of &enum blksnap_event_code
+ * @code: in: BLKSNAP_EVENT_KNOWN plus the largest code that the caller knows
+ *	of, or anything else, which is taken for %BLKSNAP_EVENT_NO_SPACE; out:
+ *	one of &enum blksnap_event_code
  * @time: out: when it happened, in nanoseconds
  * @data: out: depends on @code
  */
