@@ -28,6 +28,9 @@ mod space {
     include!(concat!(env!("OUT_DIR"), "/space.rs"));
 }
 #[rustfmt::skip]
+#[path = "../../linux/drivers/block/blksnap/trace.rs"]
+mod trace;
+#[rustfmt::skip]
 #[path = "../../linux/drivers/block/blksnap/wire.rs"]
 mod wire;
 

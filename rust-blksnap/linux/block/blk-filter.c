@@ -102,7 +102,8 @@ EXPORT_SYMBOL_GPL(blkfilter_freeze_start);
  * @flt: filter whose freeze was started by the caller
  *
  * On success all that ->submit_bio() let pass has been handed to the device's
- * queue.  It need not have completed; see blkfilter_drain().
+ * queue, but for what that has split off: it comes to ->submit_bio() again.
+ * What was handed over need not have completed; see blkfilter_drain().
  *
  * A submitter may itself wait for another device, and that for a filter which
  * the caller has frozen too, if one is stacked on the other.  Hence the limit.
@@ -145,6 +146,12 @@ void blkfilter_unfreeze(struct blkfilter *flt)
 
 	flt->frozen = false;
 	if (!flt->detached) {
+		/*
+		 * What was changed while the filter was frozen comes before the
+		 * references that submitters can get from here on.  Pairs with
+		 * the barrier in blkfilter_get().
+		 */
+		smp_wmb();
 		percpu_ref_resurrect(&flt->ref);
 		wake_up_all(&blkfilter_wait);
 	}
@@ -193,7 +200,10 @@ static struct blkfilter *blkfilter_get(struct bio *bio, bool *frozen)
 		*frozen = true;
 		flt = NULL;
 	}
-	/* What was changed while the filter was frozen is seen from here on. */
+	/*
+	 * What was changed while the filter was frozen is seen from here on.
+	 * Pairs with the barrier in blkfilter_unfreeze().
+	 */
 	smp_rmb();
 	rcu_read_unlock();
 	return flt;
@@ -208,9 +218,10 @@ static bool blkfilter_enter(struct bio *bio, struct blkfilter **flt)
 }
 
 /*
- * Called for a bio that modifies its device and has not been through the
- * filter yet.  The filter is held until the device's queue has the bio: a
- * freeze waits for both together.
+ * Called for a bio that modifies its device and is not the driver's own.  The
+ * filter is held until the device's queue has the bio: a freeze waits for both
+ * together.  If the device splits the bio, what is left of it is submitted
+ * again when the filter may be frozen already, and so passes it once more.
  */
 void __blkfilter_submit_bio(struct bio *bio)
 {
@@ -229,11 +240,8 @@ void __blkfilter_submit_bio(struct bio *bio)
 		return;
 	}
 
-	if (flt->ops->submit_bio(flt, bio)) {
-		/* What the device splits off must not be filtered again. */
-		bio_set_flag(bio, BIO_FILTERED);
+	if (flt->ops->submit_bio(flt, bio))
 		blk_submit_bio_to_disk(bio);
-	}
 	percpu_ref_put(&flt->ref);
 }
 
@@ -266,11 +274,11 @@ EXPORT_SYMBOL_GPL(blkfilter_submit_below);
  * @bio: bio, unchanged
  *
  * All checks and accounting of submit_bio_noacct() have been done and are not
- * repeated.  May sleep, like any submission.
+ * repeated.  The bio comes to ->submit_bio() again, which should let it pass
+ * now.  May sleep, like any submission, and waits while the filter is frozen.
  */
 void blkfilter_resubmit_bio(struct bio *bio)
 {
-	bio_set_flag(bio, BIO_FILTERED);
 	/* Whoever polls does not know of this submission. */
 	bio_clear_polled(bio);
 	submit_bio_noacct_nocheck(bio, false);

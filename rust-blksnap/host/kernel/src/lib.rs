@@ -16,9 +16,11 @@ pub mod error;
 pub mod fs;
 pub mod page;
 pub mod prelude;
+pub use std::ffi;
 pub mod sim;
 pub mod sync;
 pub mod time;
+pub mod tracepoint;
 pub mod workqueue;
 
 /// Prints an error.

@@ -86,8 +86,14 @@ impl OwnedQueue {
     pub fn enqueue<W: Enqueue<ID>, const ID: u64>(&self, work: W) -> Result<(), W> {
         work.enqueue()
     }
+}
 
-    /// The same after a while, which may be any: steps come in any order.
+/// A queue of the system's.
+#[derive(Debug)]
+pub struct Queue(());
+
+impl Queue {
+    /// Queues work to be done after a while, which may be any: steps come in any order.
     pub fn enqueue_delayed<W: Enqueue<ID>, const ID: u64>(
         &self,
         work: W,
@@ -95,4 +101,9 @@ impl OwnedQueue {
     ) -> Result<(), W> {
         work.enqueue()
     }
+}
+
+/// The queue for what is urgent.
+pub fn system_highpri() -> &'static Queue {
+    &Queue(())
 }

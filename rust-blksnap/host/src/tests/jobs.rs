@@ -23,6 +23,7 @@ fn job(permit: &Permit) -> Job {
         bytes: permit.bytes,
         pages: Arc::new(pages()),
         reserve: false,
+        more: false,
         phase: Phase::Read,
         pending: 1,
         writers: BioList::new(),
@@ -34,7 +35,7 @@ fn job(permit: &Permit) -> Job {
 enum Step {
     Start(usize),
     GiveBack(usize),
-    Finish,
+    Finish(bool),
 }
 
 proptest! {
@@ -45,14 +46,14 @@ proptest! {
             prop_oneof![
                 3 => (1..4usize << 20).prop_map(Step::Start),
                 1 => (1..4usize << 20).prop_map(Step::GiveBack),
-                2 => Just(Step::Finish),
+                2 => any::<bool>().prop_map(Step::Finish),
             ],
             0..600,
         ),
     ) {
         let mut jobs = Jobs::new(pages(), max).unwrap();
         let mut running = BTreeMap::new();
-        let mut copied = 0;
+        let (mut copied, mut failed) = (0, 0);
         for step in steps {
             let sum: usize = running.values().sum();
             match step {
@@ -70,13 +71,16 @@ proptest! {
                         jobs.give_back(permit, None);
                     }
                 }
-                Step::Finish => {
+                Step::Finish(stored) => {
                     if let Some((number, bytes)) = running.pop_first() {
-                        let done = jobs.finish(number).unwrap();
+                        let done = jobs.finish(number, stored).unwrap();
                         prop_assert_eq!((done.first, done.bytes), (number.into(), bytes));
-                        copied += done.chunks;
+                        match stored {
+                            true => copied += done.chunks,
+                            false => failed += 1,
+                        }
                         prop_assert!(jobs.get(number).is_none());
-                        prop_assert!(jobs.finish(number).is_none());
+                        prop_assert!(jobs.finish(number, stored).is_none());
                     }
                 }
             }
@@ -86,6 +90,7 @@ proptest! {
             prop_assert_eq!(counters.jobs_in_flight, running.len() as u64);
             prop_assert_eq!(counters.buffered_bytes, running.values().sum::<usize>() as u64);
             prop_assert_eq!(counters.chunks_copied, copied);
+            prop_assert_eq!(counters.copies_failed, failed);
             prop_assert_eq!(counters.parked, 0);
             for &number in running.keys() {
                 prop_assert!(jobs.get(number).is_some());

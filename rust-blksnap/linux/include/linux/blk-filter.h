@@ -32,8 +32,9 @@ struct module;
  *	 number of bytes that it wrote back in *@len.  Optional.
  * @submit_bio: look at a bio that modifies the device.  Returns %true to let
  *		it pass, %false if the filter has taken it over and will give it
- *		to blkfilter_resubmit_bio() or end it.  The bio's sector is
- *		relative to the whole disk.  Must not wait for I/O to any
+ *		to blkfilter_resubmit_bio() or end it.  A bio, or what the
+ *		device has split off from it, can come more than once.  The
+ *		sector is relative to the whole disk.  Must not wait for I/O to any
  *		device: what it submits is not started before it returns.
  *
  * ->attach(), ->may_detach(), ->detach() and ->ctl() may sleep and are

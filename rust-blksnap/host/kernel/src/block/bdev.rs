@@ -64,6 +64,12 @@ impl BlockDevice {
         self.disk.forbidden.borrow_mut().push(from..from + sectors);
     }
 
+    /// Both numbers in one.
+    pub fn dev_t(&self) -> u32 {
+        let (major, minor) = self.dev();
+        major << 20 | minor
+    }
+
     /// Major and minor number.
     pub fn dev(&self) -> (u32, u32) {
         (1 + self.start as u32, self.disk.minor)

@@ -7,8 +7,11 @@
 //! ```text
 //!   Original --claim--> Copying --read--> Storing --stored--> Copied
 //!       ^                  |                |
-//!       +----- failed -----+----------------+   (the snapshot is given up first)
+//!       +----- failed -----+----------------+
 //! ```
+//!
+//! The snapshot is given up before a state goes back, unless the original could not be read: then
+//! nobody has been let overwrite it.
 //!
 //! States are changed only by whoever holds the lock of the jobs that the states name. A chunk that
 //! is `Original` or `Copying` has not been overwritten on the original.

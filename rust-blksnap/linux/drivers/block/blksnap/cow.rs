@@ -16,6 +16,7 @@ use crate::{
     jobs::{Due, Ended, Job, Jobs, Permit, Phase},
     ranges::Ranges,
     storage::{Storage, Target},
+    trace,
 };
 use core::ops::Range;
 use kernel::{
@@ -44,7 +45,7 @@ use kernel::{
         SpinLockIrq, //
     },
     time::msecs_to_jiffies,
-    workqueue::{DelayedWork, OwnedQueue, Work, WorkItem},
+    workqueue::{self, DelayedWork, OwnedQueue, Work, WorkItem},
 };
 
 /// Largest copy, in bytes.
@@ -103,11 +104,15 @@ impl Sizes {
 pub(crate) struct Counters {
     pub(crate) chunk_bytes: u64,
     pub(crate) chunks_copied: u64,
+    pub(crate) copies_failed: u64,
     pub(crate) jobs_in_flight: u64,
     pub(crate) buffered_bytes: u64,
     pub(crate) parked: u64,
+    pub(crate) waits: u64,
+    pub(crate) refused: u64,
     pub(crate) image_reads: u64,
     pub(crate) image_writes: u64,
+    pub(crate) late_reads: u64,
 }
 
 /// Number of the work item that makes copies.
@@ -195,6 +200,9 @@ pub(crate) struct Cow {
     pub(crate) image_pool: Arc<IoPool<ImageIo>>,
     pub(crate) image_reads: Atomic<u64>,
     pub(crate) image_writes: Atomic<u64>,
+    pub(crate) late_reads: Atomic<u64>,
+    /// Writes that must not wait and would have had to.
+    refused: Atomic<u64>,
     queue: Arc<OwnedQueue>,
     #[pin]
     copy_work: Work<Cow, COPY>,
@@ -281,6 +289,8 @@ impl Cow {
                 image_pool: Arc::pin_init(IoPool::new(RESERVED_IOS), GFP_KERNEL)?,
                 image_reads: Atomic::new(0),
                 image_writes: Atomic::new(0),
+                late_reads: Atomic::new(0),
+                refused: Atomic::new(0),
                 queue: queue.clone(),
                 copy_work <- new_work!("blksnap::copy"),
                 image_work <- new_work!("blksnap::image"),
@@ -299,6 +309,7 @@ impl Cow {
     /// Gives the snapshot of this device up. Writes to the original go on without copies.
     pub(crate) fn fail(&self, error: Error) {
         if self.errno.cmpxchg(0, error.to_errno(), Full).is_ok() {
+            trace::blksnap_corrupted(self.origin.dev_t(), error.to_errno());
             let (major, minor) = self.origin.dev();
             pr_err!("snapshot of {major}:{minor} is corrupted: {error:?}\n");
             self.storage.corrupted((major, minor), error);
@@ -324,6 +335,8 @@ impl Cow {
             chunk_bytes: self.chunk_sectors() << SECTOR_SHIFT,
             image_reads: self.image_reads.load(Relaxed),
             image_writes: self.image_writes.load(Relaxed),
+            late_reads: self.late_reads.load(Relaxed),
+            refused: self.refused.load(Relaxed),
             ..self.jobs.lock().counters()
         }
     }
@@ -376,11 +389,14 @@ impl Cow {
                 Ok(Some(chunk)) => chunk,
                 Err(Stop::Failed) => return Some(bio),
                 Err(Stop::Busy) if bio.is_nowait() => {
+                    self.refused.fetch_add(1, Relaxed);
                     bio.end(Err(EAGAIN));
                     return None;
                 }
                 Err(Stop::Busy) => {
+                    trace::blksnap_write_parked(self.origin.dev_t(), sector, bio.sectors());
                     let mut jobs = self.jobs.lock();
+                    jobs.count_wait();
                     jobs.parked.push(bio);
                     // The end of a copy that is in flight wakes the worker anyway.
                     let kick = context == Context::Submitter || jobs.needs_kick();
@@ -395,7 +411,9 @@ impl Cow {
             let mut jobs = self.jobs.lock();
             if let State::Copying(job) = self.map.get(held_by) {
                 if let Some(job) = jobs.get(job) {
+                    trace::blksnap_write_waits(self.origin.dev_t(), sector, bio.sectors());
                     job.writers.push(bio);
+                    jobs.count_wait();
                     return None;
                 }
             }
@@ -403,8 +421,8 @@ impl Cow {
         }
     }
 
-    /// Starts copies of all chunks of `first..=last` that are on the original. Returns one of those
-    /// that are being copied, if any. With `nowait`, does not start anything and is busy instead.
+    /// Starts copies of all chunks of `first..=last` that are on the original. Returns the last of
+    /// those that are being copied, if any: when that is done, most of the others are. With `nowait`, does not start anything and is busy instead.
     fn copy_all(
         self: &Arc<Self>,
         first: u64,
@@ -426,7 +444,7 @@ impl Cow {
                 },
                 State::Copying(_) if nowait => return Err(Stop::Busy),
                 State::Copying(_) => {
-                    copying = copying.or(Some(chunk));
+                    copying = Some(chunk);
                     chunk += 1;
                 }
                 State::Storing(_) | State::Copied(_) => chunk += 1,
@@ -446,7 +464,7 @@ impl Cow {
         let in_chunks = |bytes: u64| bytes >> SECTOR_SHIFT >> self.chunk_shift;
         // The worker is left what memory was short for: no more than it must.
         if context == Context::Worker || in_chunks(BLOCK) < 2 {
-            return self.start_copy(chunk, last, context);
+            return self.start_copy(chunk, last, false, context);
         }
         let (first, mut end) = self
             .map
@@ -456,14 +474,17 @@ impl Cow {
             let ahead = (chunk + 2 * before - 1).min(chunk | (in_chunks(MAX_COPY) - 1));
             end = end.max(ahead).min(self.map.chunks() - 1);
         }
-        self.start_copy(first, last.max(end), context)
+        let more = first < chunk || last < end;
+        self.start_copy(first, last.max(end), more, context)
     }
 
-    /// Starts to copy chunks from `first` on, at most to `last`.
+    /// Starts to copy chunks from `first` on, at most to `last`; `more` of them than will be written
+    /// for certain.
     pub(crate) fn start_copy(
         self: &Arc<Self>,
         first: u64,
         last: u64,
+        more: bool,
         context: Context,
     ) -> Result<(), Stop> {
         let chunk_bytes = self.chunk_sectors() << SECTOR_SHIFT;
@@ -553,6 +574,7 @@ impl Cow {
                 bytes: permit.bytes,
                 pages,
                 reserve,
+                more,
                 phase: Phase::Read,
                 pending: 1,
                 writers: BioList::new(),
@@ -561,6 +583,7 @@ impl Cow {
         );
         drop(jobs);
         drop(room);
+        trace::blksnap_copy(self.origin.dev_t(), first, chunks, place);
 
         self.ended.watch(permit.job);
         io.submit();
@@ -594,13 +617,12 @@ impl Cow {
 
     fn set_timer(self: &Arc<Self>) {
         // Whoever has found that it has to be set is the only one to do so.
-        let _ = self
-            .queue
+        let _ = workqueue::system_highpri()
             .enqueue_delayed::<Arc<Self>, TIMER>(self.clone(), msecs_to_jiffies(PATIENCE));
     }
 
     /// Gives an unused permission back. Nothing will end for it, so that whoever waits for an end
-    /// has to be told.
+    /// has to be told, unless there is another one to come.
     fn give_back(
         self: &Arc<Self>,
         mut jobs: SpinLockGuard<'_, Jobs>,
@@ -609,21 +631,21 @@ impl Cow {
     ) {
         jobs.give_back(permit, reserve);
         let waiting = !jobs.parked.is_empty() || !jobs.image_parked.is_empty();
+        let kick = waiting && jobs.needs_kick();
         drop(jobs);
-        if waiting {
+        if kick {
             self.clone().kick_copy();
         }
     }
 
-    /// A submitter leaves it to the worker. If that has none either, the snapshot cannot be kept.
+    /// A submitter leaves it to the worker. That waits for the copies in flight, which will give
+    /// memory back. If there are none, the snapshot cannot be kept.
     fn no_memory(&self, context: Context) -> Stop {
-        match context {
-            Context::Submitter => Stop::Busy,
-            Context::Worker => {
-                self.fail(ENOMEM);
-                Stop::Failed
-            }
+        if context == Context::Submitter || !self.jobs.lock().none_in_flight() {
+            return Stop::Busy;
         }
+        self.fail(ENOMEM);
+        Stop::Failed
     }
 
     /// Memory for a copy, and whether it is what was kept back, which is enough for one chunk.
@@ -642,9 +664,12 @@ impl Cow {
         if let Some(pages) = jobs.take_reserve() {
             return Some((pages, true));
         }
+        // Another copy has the reserve, and will be back with it. If there is no other than the one
+        // that this is for, it was lost to a reader of the image, which does not depend on us.
+        if jobs.in_flight() > 1 {
+            return None;
+        }
         drop(jobs);
-        // Somebody has the reserve, and will be back with it. If nobody is copying, it was lost to
-        // a reader of the image, which does not depend on us.
         alloc(Context::Worker.flags()).map(|pages| (pages, false))
     }
 
@@ -653,18 +678,23 @@ impl Cow {
         let mut any_ended = false;
         loop {
             let any = self.ended.take(|job, count, result| {
-                if let Err(e) = result {
-                    self.fail(e);
-                }
-                let phase = {
+                let (phase, pending, more) = {
                     let mut jobs = self.jobs.lock();
                     let Some(job) = jobs.get(job) else { return };
                     job.pending -= count;
-                    if job.pending > 0 {
-                        return;
-                    }
-                    job.phase
+                    (job.phase, job.pending, job.more)
                 };
+                if let Err(e) = result {
+                    // What nobody writes need not be readable: whoever waits tries again, and then
+                    // no more is copied than is written.
+                    if phase == Phase::Read && more {
+                        return self.finish(job, false);
+                    }
+                    self.fail(e);
+                }
+                if pending > 0 {
+                    return;
+                }
                 match phase {
                     Phase::Read if self.error().is_ok() => {
                         let mut writers = self.was_read(job);
@@ -739,6 +769,8 @@ impl Cow {
             }
             jobs = self.jobs.lock();
         }
+        let place = jobs.get(number).map_or(0, |job| job.place);
+        trace::blksnap_copy_read(self.origin.dev_t(), first, chunks, place);
         self.map.set_run(first, chunks, |_| State::Storing(number));
         jobs.is_read(number)
     }
@@ -912,10 +944,15 @@ impl Cow {
             true => State::Copied(job.place + i),
             false => State::Original,
         });
-        let Some(mut job) = jobs.finish(number) else {
+        let Some(mut job) = jobs.finish(number, stored) else {
             return;
         };
         drop(jobs);
+        let tell = match stored {
+            true => trace::blksnap_copy_stored,
+            false => trace::blksnap_copy_failed,
+        };
+        tell(self.origin.dev_t(), job.first, job.chunks, job.place);
 
         self.resume(&mut job.writers);
         self.queue_image(&mut job.image_writers);
@@ -925,8 +962,9 @@ impl Cow {
                 Some(pages) => Some(Arc::from(pages)),
                 None => {
                     let nr = (self.chunk_sectors() << SECTOR_SHIFT) as usize / PAGE_SIZE;
-                    let pages = Pages::new(nr, GFP_NOIO).ok();
-                    pages.and_then(|pages| Arc::new(pages, GFP_NOIO).ok())
+                    let flags = Context::Worker.flags();
+                    let pages = Pages::new(nr, flags).ok();
+                    pages.and_then(|pages| Arc::new(pages, flags).ok())
                 }
             };
             if let Some(pages) = pages {

@@ -11,6 +11,7 @@ use crate::{
     chunk_map::State,
     cow::{Context, Cow, Stop},
     storage::Target,
+    trace,
 };
 use core::ops::Range;
 use kernel::{
@@ -68,6 +69,8 @@ impl IoOwner for ImageIo {
                 bio.set_error(e);
             } else if late {
                 let cow = cow.clone();
+                cow.late_reads.fetch_add(1, Relaxed);
+                trace::blksnap_late_read(cow.origin.dev_t(), bio.sector(), bio.sectors());
                 cow.image.lock().late.push(io);
                 return cow.kick_image();
             } else if let Some(range) = original {
@@ -318,7 +321,7 @@ impl Cow {
         while chunk <= last {
             match self.map.get(chunk) {
                 State::Copied(_) => chunk += 1,
-                State::Original => match self.start_copy(chunk, last, context) {
+                State::Original => match self.start_copy(chunk, last, false, context) {
                     Ok(_) => {}
                     Err(Stop::Busy) => {
                         let mut jobs = self.jobs.lock();

@@ -53,6 +53,8 @@ pub(crate) struct Job {
     pub(crate) pages: Arc<Pages>,
     /// Whether the pages are those kept back.
     pub(crate) reserve: bool,
+    /// Whether there are chunks that nobody is known to write.
+    pub(crate) more: bool,
     pub(crate) phase: Phase,
     /// I/Os that have not ended.
     pub(crate) pending: u32,
@@ -70,6 +72,8 @@ pub(crate) struct Jobs {
     max: usize,
     buffered: usize,
     chunks_copied: u64,
+    copies_failed: u64,
+    waits: u64,
     reserve: Option<Arc<Pages>>,
     /// Copies whose content is in memory and not yet being stored, with their places.
     ready: KVec<(u64, u32)>,
@@ -120,6 +124,8 @@ impl Jobs {
             max: (max as usize).clamp(1, JOBS),
             buffered: 0,
             chunks_copied: 0,
+            copies_failed: 0,
+            waits: 0,
             reserve: Some(Arc::new(reserve, GFP_KERNEL)?),
             ready: KVec::with_capacity(JOBS, GFP_KERNEL)?,
             ready_bytes: 0,
@@ -145,16 +151,28 @@ impl Jobs {
     pub(crate) fn counters(&self) -> Counters {
         Counters {
             chunks_copied: self.chunks_copied,
-            jobs_in_flight: (JOBS - self.free.len()) as u64,
+            copies_failed: self.copies_failed,
+            waits: self.waits,
+            jobs_in_flight: self.in_flight() as u64,
             buffered_bytes: self.buffered as u64,
             parked: (self.parked.len() + self.image_parked.len()) as u64,
             ..Counters::default()
         }
     }
 
+    /// A write has to wait, for its copy or for room for it.
+    pub(crate) fn count_wait(&mut self) {
+        self.waits += 1;
+    }
+
+    /// How many copies there are, or are permitted.
+    pub(crate) fn in_flight(&self) -> usize {
+        JOBS - self.free.len()
+    }
+
     /// Whether nothing is being copied.
     pub(crate) fn none_in_flight(&self) -> bool {
-        self.free.len() == JOBS
+        self.in_flight() == 0
     }
 
     /// Whether nothing will end unless somebody is told to store.
@@ -218,7 +236,7 @@ impl Jobs {
         if self.buffered > 0 && self.buffered + bytes > MAX_BUFFERED {
             return None;
         }
-        if JOBS - self.free.len() >= self.max {
+        if self.in_flight() >= self.max {
             return None;
         }
         let job = self.free.pop()?;
@@ -252,11 +270,14 @@ impl Jobs {
         self.slots.get_mut(job as usize)?.as_mut()
     }
 
-    /// Ends a copy.
-    pub(crate) fn finish(&mut self, job: u32) -> Option<Job> {
+    /// Ends a copy that is `stored`, or that has failed.
+    pub(crate) fn finish(&mut self, job: u32, stored: bool) -> Option<Job> {
         let done = self.slots.get_mut(job as usize)?.take()?;
         self.buffered -= done.bytes;
-        self.chunks_copied += done.chunks;
+        match stored {
+            true => self.chunks_copied += done.chunks,
+            false => self.copies_failed += 1,
+        }
         let _ = self.free.push_within_capacity(job);
         Some(done)
     }

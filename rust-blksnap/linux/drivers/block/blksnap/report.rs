@@ -10,8 +10,8 @@ use kernel::{
     sync::{Arc, Mutex},
 };
 
-/// A snapshot's file: a name and a number in each line. Numbers of events, and of sectors, chunks
-/// and bytes that were copied, only grow.
+/// A snapshot's file: a name and a number in each line. What counts things that have happened only
+/// grows.
 #[pin_data]
 pub(crate) struct Report {
     storage: Arc<Storage>,
@@ -59,6 +59,7 @@ impl Writer for Report {
         let space = self.storage.space();
         writeln!(f, "state {state}")?;
         writeln!(f, "storage_used {}", space.used())?;
+        writeln!(f, "storage_free {}", space.free())?;
         writeln!(f, "storage_capacity {}", space.capacity())?;
         writeln!(f, "storage_limit {}", space.limit())?;
         writeln!(f, "extents {}", space.extents())?;
@@ -66,16 +67,21 @@ impl Writer for Report {
         for cow in devices.iter() {
             let (major, minor) = cow.origin.dev();
             writeln!(f, "device {major}:{minor}")?;
+            writeln!(f, "error {}", cow.error().map_or_else(|e| e.to_errno(), |()| 0))?;
             let c = cow.counters();
             for (name, value) in [
                 ("chunk_bytes", c.chunk_bytes),
                 ("chunks_copied", c.chunks_copied),
                 ("bytes_copied", c.chunks_copied * c.chunk_bytes),
+                ("copies_failed", c.copies_failed),
                 ("jobs_in_flight", c.jobs_in_flight),
                 ("buffered_bytes", c.buffered_bytes),
                 ("parked", c.parked),
+                ("waits", c.waits),
+                ("refused", c.refused),
                 ("image_reads", c.image_reads),
                 ("image_writes", c.image_writes),
+                ("late_reads", c.late_reads),
             ] {
                 writeln!(f, "{name} {value}")?;
             }

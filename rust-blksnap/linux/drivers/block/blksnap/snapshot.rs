@@ -37,6 +37,8 @@ pub(crate) struct Taken {
     device: Arc<Device>,
     pub(crate) cow: Arc<Cow>,
     disk: Option<BioDisk<Cow>>,
+    /// Last, to be given back when nothing uses it any more.
+    _queue: CopyQueue,
 }
 
 /// How far a snapshot is.
@@ -62,7 +64,7 @@ struct Snapshot {
 impl Snapshot {
     /// Whether what is on `bdev` is, or is about to be, as it was at some moment.
     fn holds(&self, bdev: &BlockDevice) -> bool {
-        !matches!(self.phase, Phase::Open) && self.devices.iter().any(|d| d.bdev().overlaps(bdev))
+        !matches!(self.phase, Phase::Open) && self.devices.iter().any(|d| bdev.is_on(d.bdev()))
     }
 
     /// Whether it can still be taken.
@@ -91,8 +93,10 @@ impl Snapshot {
 pub(crate) struct Snapshots {
     #[pin]
     list: Mutex<KVec<Snapshot>>,
-    /// Copies are made here, on which writing back dirty memory may depend.
-    queue: Arc<OwnedQueue>,
+    /// Queues for copies, and whether a device uses them. Once there, a queue stays until the
+    /// module goes, so that work on it never has the last reference to it.
+    #[pin]
+    queues: Mutex<KVec<(Arc<OwnedQueue>, bool)>>,
     /// Files grow here, which is left to their filesystems.
     growth: OwnedQueue,
     dir: debugfs::Dir,
@@ -100,13 +104,11 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let flags = queue_flags::UNBOUND | queue_flags::MEM_RECLAIM | queue_flags::HIGHPRI;
-        let queue = Arc::new(OwnedQueue::new(c"blksnap", flags)?, GFP_KERNEL)?;
         let growth = OwnedQueue::new(c"blksnap-growth", queue_flags::UNBOUND)?;
         Arc::pin_init(
             pin_init!(Self {
                 list <- new_mutex!(KVec::new(), "blksnap::snapshots"),
-                queue,
+                queues <- new_mutex!(KVec::new(), "blksnap::queues"),
                 growth,
                 dir: debugfs::Dir::new(c"blksnap"),
             }),
@@ -117,6 +119,26 @@ impl Snapshots {
     /// Where files grow.
     pub(crate) fn growth_queue(&self) -> &OwnedQueue {
         &self.growth
+    }
+
+    /// A queue for the copies of one device. Writing back dirty memory may depend on it, and, if
+    /// devices are stacked, copies of one device on those of another: hence a queue for each.
+    fn queue(self: &Arc<Self>) -> Result<CopyQueue> {
+        let mut queues = self.queues.lock();
+        let free = match queues.iter().position(|(_, in_use)| !in_use) {
+            Some(free) => free,
+            None => {
+                let flags = queue_flags::UNBOUND | queue_flags::MEM_RECLAIM | queue_flags::HIGHPRI;
+                let queue = Arc::new(OwnedQueue::new(c"blksnap", flags)?, GFP_KERNEL)?;
+                queues.push((queue, false), GFP_KERNEL)?;
+                queues.len() - 1
+            }
+        };
+        queues[free].1 = true;
+        Ok(CopyQueue {
+            snapshots: self.clone(),
+            queue: queues[free].0.clone(),
+        })
     }
 
     /// Calls `f` unless there is a snapshot of one of `disks`, of which no free part may then be
@@ -212,7 +234,7 @@ impl Snapshots {
     }
 
     /// Takes a snapshot: all of its devices as they are at one moment.
-    pub(crate) fn take(&self, uuid: Uuid) -> Result {
+    pub(crate) fn take(self: &Arc<Self>, uuid: Uuid) -> Result {
         let devices = self.prepare(uuid)?;
 
         // What will not be part of the images: where any storage lies. None is added there from
@@ -225,12 +247,22 @@ impl Snapshots {
             if snapshot.devices.len() != devices.len() {
                 return Err(EBUSY);
             }
+            if let Some(device) = devices.iter().find(|d| has_namesake(&list, d)) {
+                let (major, minor) = device.bdev().dev();
+                pr_err!("there is still an image of another device {major}:{minor}\n");
+                return Err(EBUSY);
+            }
+            let snapshot = find(&mut list, uuid)?;
             snapshot.phase = Phase::Busy;
             snapshot.storage.clone()
         };
-        let found = devices
-            .iter()
-            .try_for_each(|d| Ok(hidden.push(hidden_on(&list, d.bdev())?, GFP_KERNEL)?));
+        let found = storage
+            .is_below(devices.iter().map(|d| d.bdev()))
+            .and_then(|()| {
+                devices
+                    .iter()
+                    .try_for_each(|d| Ok(hidden.push(hidden_on(&list, d.bdev())?, GFP_KERNEL)?))
+            });
         drop(list);
 
         let result = found.and_then(|()| self.take_devices(uuid, &devices, &storage, hidden));
@@ -277,7 +309,7 @@ impl Snapshots {
     }
 
     fn take_devices(
-        &self,
+        self: &Arc<Self>,
         uuid: Uuid,
         devices: &[Arc<Device>],
         storage: &Arc<Storage>,
@@ -291,11 +323,13 @@ impl Snapshots {
         };
         let mut taken = KVec::with_capacity(devices.len(), GFP_KERNEL)?;
         for (device, hidden) in devices.iter().zip(hidden) {
+            let queue = self.queue()?;
             taken.push(
                 Taken {
                     device: device.clone(),
-                    cow: Cow::new(device.bdev(), storage, hidden, &sizes, &self.queue)?,
+                    cow: Cow::new(device.bdev(), storage, hidden, &sizes, &queue.queue)?,
                     disk: None,
+                    _queue: queue,
                 },
                 GFP_KERNEL,
             )?;
@@ -332,6 +366,10 @@ impl Snapshots {
             frozen_fs.push(bdev.freeze_filesystem()?, GFP_KERNEL)?;
         }
         for member in taken {
+            if member.device.bdev().has_direct_access() {
+                // It had none when the filter was attached.
+                return Err(EOPNOTSUPP);
+            }
             freezing.push(member.device.freeze()?, GFP_KERNEL)?;
         }
         for filter in freezing.drain_all() {
@@ -415,14 +453,39 @@ impl Snapshots {
             snapshot.end();
         }
         // The queues must not go while work on them holds a reference to them.
-        self.queue.flush();
+        for (queue, _) in self.queues.lock().iter() {
+            queue.flush();
+        }
         self.growth.flush();
+    }
+}
+
+/// A queue that a device has to itself.
+struct CopyQueue {
+    snapshots: Arc<Snapshots>,
+    queue: Arc<OwnedQueue>,
+}
+
+impl Drop for CopyQueue {
+    fn drop(&mut self) {
+        let mut queues = self.snapshots.queues.lock();
+        if let Some(entry) = queues.iter_mut().find(|(q, _)| Arc::ptr_eq(q, &self.queue)) {
+            entry.1 = false;
+        }
     }
 }
 
 fn find(list: &mut KVec<Snapshot>, uuid: Uuid) -> Result<&mut Snapshot> {
     // Not ENOENT, by which a client knows that it has to attach the filter.
     list.iter_mut().find(|s| s.uuid == uuid).ok_or(ESRCH)
+}
+
+/// Whether there is an image of a device that is gone, whose number this one has got.
+fn has_namesake(list: &[Snapshot], device: &Device) -> bool {
+    list.iter()
+        .filter(|s| matches!(s.phase, Phase::Taken(_)))
+        .flat_map(|s| s.devices.iter())
+        .any(|d| d.bdev().dev_t() == device.bdev().dev_t() && d.bdev() != device.bdev())
 }
 
 /// What of a device lies under the storage of any snapshot.

@@ -14,6 +14,7 @@ use crate::{
     module_parameters,
     snapshot::Snapshots,
     space::{Piece, Space, UNIT},
+    trace,
     wire::Happened,
 };
 use core::ops::Range;
@@ -43,6 +44,9 @@ const TARGETS: usize = 64;
 
 /// The least that a file grows by if the filesystem is almost full, in sectors.
 const MIN_GROWTH: u64 = 2048;
+
+/// The most that a file in memory can have, in sectors.
+const MAX_MEMORY: u64 = (i64::MAX as u64 >> SECTOR_SHIFT) / UNIT * UNIT;
 
 /// What a piece of the space is on.
 pub(crate) enum Target {
@@ -165,7 +169,9 @@ impl Storage {
                 0 => file.size() >> SECTOR_SHIFT,
                 limit => limit,
             };
-            let bytes = sectors.checked_mul(SECTOR_SIZE.into()).ok_or(EFBIG)?;
+            // More than any file can have is as good as no limit.
+            let sectors = sectors.min(MAX_MEMORY);
+            let bytes = sectors << SECTOR_SHIFT;
             let target = Target::Memory(MemoryFile::new(c"blksnap", bytes)?);
             found.push(Found::whole(target, sectors), GFP_KERNEL)?;
             None
@@ -295,6 +301,8 @@ impl Storage {
         let mut result = Ok(());
         while result.is_ok() && self.can_grow(&files) && self.space.free() < portion / 2 {
             result = self.grow(&mut files, portion, MIN_GROWTH);
+            let errno = result.map_or_else(|e| e.to_errno(), |()| 0);
+            trace::blksnap_storage_grown(self.space.size(), errno);
             files.told &= result.is_err();
         }
 
@@ -319,10 +327,9 @@ impl Storage {
                 }
             }
         };
-        drop(files);
-
         self.mark.store(mark, Relaxed);
-        // Some may have been used before the mark was there. If nothing is left it cannot.
+        // Some may have been used before the mark was there. If nothing is left it cannot. With the
+        // files locked, so that nothing is queued once they are closed.
         if free > 0 && self.space.used() >= mark {
             self.was_used();
         }
@@ -417,6 +424,24 @@ impl Storage {
     pub(crate) fn target(&self, piece: &Piece) -> &Target {
         // Pieces come from the space, in which there are only numbers of targets.
         self.targets[piece.dev].as_ref().unwrap()
+    }
+
+    /// Refuses `devices` if some of the storage is on one of them in such a way that what is stored
+    /// comes back as a write to it, which would have to be copied again.
+    pub(crate) fn is_below<'a>(
+        &self,
+        mut devices: impl Iterator<Item = &'a BlockDevice>,
+    ) -> Result {
+        devices.try_for_each(|bdev| match self.disks().find(|d| !d.overlaps(bdev) && d.is_on(bdev)) {
+            None => Ok(()),
+            Some(disk) => {
+                let ((major, minor), (on_major, on_minor)) = (disk.dev(), bdev.dev());
+                pr_err!(
+                    "the difference storage is on {major}:{minor}, which is on {on_major}:{on_minor}\n"
+                );
+                Err(EINVAL)
+            }
+        })
     }
 
     fn disks(&self) -> impl Iterator<Item = &BlockDevice> {

@@ -278,6 +278,11 @@ impl Filter for Tracker {
             pr_err!("{major}:{minor} is zoned, which is not supported\n");
             return Err(EOPNOTSUPP);
         }
+        if bdev.has_direct_access() {
+            let (major, minor) = bdev.dev();
+            pr_err!("{major}:{minor} can be written to past the block layer (DAX)\n");
+            return Err(EOPNOTSUPP);
+        }
         let snapshots = snapshots.clone();
         let generation = Uuid::random();
         let number = 1;

@@ -76,11 +76,16 @@ impl BlockDevice {
         self.0.get()
     }
 
-    /// Major and minor number.
-    pub fn dev(&self) -> (u32, u32) {
+    /// Major and minor number in one, as the C side has them (`dev_t`).
+    pub fn dev_t(&self) -> u32 {
         // SAFETY: By the type invariants the device is valid. `bd_dev` is set before the device can
         // be found, and not changed.
-        let dev = unsafe { (*self.as_raw()).bd_dev };
+        unsafe { (*self.as_raw()).bd_dev }
+    }
+
+    /// Major and minor number.
+    pub fn dev(&self) -> (u32, u32) {
+        let dev = self.dev_t();
         (
             dev >> bindings::MINORBITS,
             dev & ((1 << bindings::MINORBITS) - 1),
@@ -129,6 +134,20 @@ impl BlockDevice {
     pub fn is_zoned(&self) -> bool {
         // SAFETY: By the type invariants the device and its queue are valid.
         unsafe { bindings::bdev_is_zoned(self.as_raw()) }
+    }
+
+    /// Whether stores of the processor may reach the device past the block layer.
+    pub fn has_direct_access(&self) -> bool {
+        // SAFETY: By the type invariants the device, its disk and its queue are valid.
+        unsafe { bindings::blk_queue_dax((*(*self.as_raw()).bd_disk).queue) }
+    }
+
+    /// Whether I/O to this device may end up on `lower`: because they overlap, or because this one
+    /// is stacked on it. May sleep.
+    #[cfg(CONFIG_BLOCK_HOLDER_DEPRECATED)]
+    pub fn is_on(&self, lower: &Self) -> bool {
+        // SAFETY: By the type invariants both are valid.
+        unsafe { bindings::bdev_is_on(self.as_raw(), lower.as_raw()) }
     }
 
     /// The block device that a file is.

@@ -367,19 +367,30 @@ impl SharedBio {
         let _ = self.errno.cmpxchg(0, error.to_errno(), Relaxed);
     }
 
-    /// Fills `range`, in bytes from the start of the bio, with zeroes.
+    /// Calls `f` as [`Bio::for_each_part`] does if this is a read: what is to be written is the
+    /// submitter's, and may be memory that nobody may change.
+    ///
+    /// The memory that `f` gets is that of I/O: others, also a device, may read and write it at the
+    /// same time, and whoever waits for the bio does not look before it is completed.
+    fn for_each_part_to_fill(&self, range: Range<usize>, f: impl FnMut(*mut u8, usize)) {
+        if self.op() == Op::Read {
+            self.bio.for_each_part(range, f);
+        }
+    }
+
+    /// Fills `range` of a read, in bytes from the start of the bio, with zeroes.
     pub fn zero(&self, range: Range<usize>) {
-        self.bio.for_each_part(range, |dst, len| {
+        self.for_each_part_to_fill(range, |dst, len| {
             // SAFETY: `dst` is valid for `len` bytes. The memory belongs to the submitter, who
             // knows that it is written until completion.
             unsafe { ptr::write_bytes(dst, 0, len) }
         });
     }
 
-    /// Copies `range`, in bytes from the start of the bio, from `pages` at `from` bytes.
+    /// Copies `range` of a read, in bytes from the start of the bio, from `pages` at `from` bytes.
     pub fn copy_from(&self, range: Range<usize>, pages: &Pages, from: usize) {
         let mut from = from;
-        self.bio.for_each_part(range, |dst, len| {
+        self.for_each_part_to_fill(range, |dst, len| {
             pages.for_each_part(from..from + len, |src, off, n| {
                 // SAFETY: Both are valid for `n` bytes, and different memory: one is the
                 // submitter's, the other ours.
@@ -401,10 +412,10 @@ impl SharedBio {
         });
     }
 
-    /// Copies `bytes` to the bytes from `at` on.
+    /// Copies `bytes` to the bytes of a read from `at` on.
     pub fn write(&self, at: usize, bytes: &[u8]) {
         let mut left = bytes;
-        self.bio.for_each_part(at..at + left.len(), |dst, len| {
+        self.for_each_part_to_fill(at..at + left.len(), |dst, len| {
             let (src, rest) = left.split_at(len);
             // SAFETY: As in `zero()`, and `src` is not within the submitter's memory.
             unsafe { ptr::copy_nonoverlapping(src.as_ptr(), dst, len) };
@@ -477,7 +488,7 @@ impl Pages {
 }
 
 /// The type of value that an [`Io`] carries.
-pub trait IoOwner: Send + Sized {
+pub trait IoOwner: Send + Sized + 'static {
     /// The I/O has ended. Called in whatever context the device's driver completes it: must not
     /// sleep, and so must not have the last reference to the pool or to the device.
     fn complete(io: EndedIo<Self>);
@@ -584,7 +595,12 @@ impl<T: IoOwner> IoPool<T> {
             )
         })?;
         // SAFETY: The bio is ours and not submitted.
-        unsafe { (*bio.as_ptr()).bi_iter.bi_sector = sector };
+        unsafe {
+            (*bio.as_ptr()).bi_iter.bi_sector = sector;
+            // Others will wait for it: it is not for whoever happens to be running to be held up
+            // by the limits of its cgroup.
+            bindings::bio_associate_root_blkg(bio.as_ptr());
+        }
         Some(bio)
     }
 

@@ -104,15 +104,16 @@ impl<F: Filter> Attached<F> {
         state: F::State,
     ) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            bdev,
+            state: UnsafeCell::new(state),
+            filter <- filter,
+            // Last: what fails after it would have to release it.
             flt <- Opaque::try_ffi_init(|flt: *mut bindings::blkfilter| {
                 // SAFETY: `flt` is valid for writes, and zeroes are a valid value.
                 unsafe { core::ptr::write_bytes(flt, 0, 1) };
                 // SAFETY: `flt` is valid, zeroed and pinned.
                 to_result(unsafe { bindings::blkfilter_init(flt) })
             }),
-            bdev,
-            state: UnsafeCell::new(state),
-            filter <- filter,
         })
     }
 

@@ -30,6 +30,7 @@ mod report;
 mod snapshot;
 mod space;
 mod storage;
+mod trace;
 mod tracker;
 mod wire;
 
