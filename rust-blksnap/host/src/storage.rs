@@ -5,7 +5,7 @@
 use crate::space::{Piece, Space};
 use core::ops::Range;
 use kernel::{
-    block::bdev::BlockDevice,
+    block::bdev::{BlockDevice, IoLimits},
     fs::MemoryFile,
     prelude::*,
     sim,
@@ -96,10 +96,8 @@ impl Storage {
         &self.targets[piece.dev]
     }
 
-    pub(crate) fn logical_block_size(&self) -> u32 {
-        let disks = self.targets.iter().filter_map(Target::disk);
-        let sizes = disks.map(BlockDevice::logical_block_size);
-        sizes.max().unwrap_or(0)
+    pub(crate) fn io_limits(&self) -> IoLimits {
+        IoLimits::LEAST
     }
 
     pub(crate) fn may_sleep(&self) -> bool {

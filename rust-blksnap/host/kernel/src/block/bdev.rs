@@ -8,6 +8,20 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
+/// What I/O to a device has to respect, which nothing here does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoLimits;
+
+impl IoLimits {
+    /// Those that every device has.
+    pub const LEAST: Self = IoLimits;
+
+    /// What respects both.
+    pub fn and(self, _: Self) -> Self {
+        self
+    }
+}
+
 struct Disk {
     minor: u32,
     data: RefCell<Vec<u8>>,
@@ -93,6 +107,11 @@ impl BlockDevice {
     /// Smallest unit in bytes.
     pub fn logical_block_size(&self) -> u32 {
         SECTOR_SIZE as u32
+    }
+
+    /// What I/O has to respect.
+    pub fn io_limits(&self) -> IoLimits {
+        IoLimits
     }
 
     /// Smallest unit in bytes that is written without reading.

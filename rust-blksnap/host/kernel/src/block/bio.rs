@@ -162,6 +162,7 @@ pub struct SharedBio {
     sectors: u64,
     data: Rc<RefCell<Vec<u8>>>,
     error: Cell<Option<Error>>,
+    again: Cell<bool>,
 }
 
 impl SharedBio {
@@ -177,6 +178,7 @@ impl SharedBio {
             data: bio.request().data.clone(),
             bio: Cell::new(Some(bio)),
             error: Cell::new(None),
+            again: Cell::new(false),
         }))
     }
 
@@ -198,6 +200,20 @@ impl SharedBio {
     /// A part has failed.
     pub fn set_error(&self, error: Error) {
         self.error.set(Some(self.error.get().unwrap_or(error)));
+    }
+
+    /// All of it has to be worked on again.
+    pub fn do_again(&self) {
+        self.again.set(true);
+    }
+
+    /// Lets go of a reference. Gives back what has to be worked on again with the last one.
+    pub fn put(this: Arc<Self>) -> Option<Bio> {
+        let last = std::sync::Arc::into_inner(this)?;
+        match last.again.get() && last.error.get().is_none() {
+            true => last.bio.take(),
+            false => None,
+        }
     }
 
     /// Fills a part with zeroes.
@@ -226,6 +242,10 @@ impl SharedBio {
 impl Drop for SharedBio {
     fn drop(&mut self) {
         if let Some(bio) = self.bio.take().filter(|_| !std::thread::panicking()) {
+            assert!(
+                !self.again.get() || self.error.get().is_some(),
+                "a bio that was to be worked on again"
+            );
             bio.end(self.error.get().map_or(Ok(()), Err));
         }
     }
@@ -448,6 +468,15 @@ impl<T> EndedIo<T> {
     pub fn into_data(self) -> T {
         self.0.data
     }
+
+    /// Frees it and gives back the bio that it was a part of, too.
+    pub fn into_parts(self) -> (T, Option<Arc<SharedBio>>) {
+        let part_of = match self.0.memory {
+            Memory::Part(bio, _) => Some(bio),
+            Memory::Pages(..) | Memory::List(_) => None,
+        };
+        (self.0.data, part_of)
+    }
 }
 
 impl<T> Deref for EndedIo<T> {
@@ -455,37 +484,6 @@ impl<T> Deref for EndedIo<T> {
 
     fn deref(&self) -> &Io<T> {
         &self.0
-    }
-}
-
-/// A queue of I/O that has ended.
-pub struct IoList<T>(VecDeque<EndedIo<T>>);
-
-impl<T> Default for IoList<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T> IoList<T> {
-    /// Empty.
-    pub const fn new() -> Self {
-        IoList(VecDeque::new())
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Adds one.
-    pub fn push(&mut self, io: EndedIo<T>) {
-        self.0.push_back(io);
-    }
-
-    /// Takes the first.
-    pub fn pop(&mut self) -> Option<EndedIo<T>> {
-        self.0.pop_front()
     }
 }
 

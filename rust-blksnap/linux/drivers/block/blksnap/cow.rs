@@ -12,7 +12,7 @@
 
 use crate::{
     chunk_map::{ChunkMap, State},
-    image::{ImageIo, ImageQueue},
+    image::ImageIo,
     jobs::{Due, Ended, Job, Jobs, Permit, Phase},
     ranges::Ranges,
     storage::{Storage, Target},
@@ -22,7 +22,7 @@ use core::ops::Range;
 use kernel::{
     alloc::Flags,
     block::{
-        bdev::BlockDevice,
+        bdev::{BlockDevice, IoLimits},
         bio::{self, Bio, BioList, EndedIo, IoOwner, IoPool, Op, Pages},
         SECTOR_SHIFT, //
     },
@@ -190,8 +190,9 @@ pub(crate) struct Cow {
     idle: CondVar,
     ended: Ended,
     pool: Arc<IoPool<CopyIo>>,
+    /// Bios that the image's worker has to begin with.
     #[pin]
-    pub(crate) image: SpinLockIrq<ImageQueue>,
+    pub(crate) image: SpinLockIrq<BioList>,
     /// Parts of bios for the image that are being worked on.
     pub(crate) image_in_flight: Atomic<u32>,
     /// Notified when the last I/O of the image has ended.
@@ -283,7 +284,7 @@ impl Cow {
                 idle <- new_condvar!("blksnap::idle"),
                 ended: Ended::new()?,
                 pool: Arc::pin_init(IoPool::new(RESERVED_IOS), GFP_KERNEL)?,
-                image <- new_spinlock_irq!(ImageQueue::new(), "blksnap::image"),
+                image <- new_spinlock_irq!(BioList::new(), "blksnap::image"),
                 image_in_flight: Atomic::new(0),
                 image_idle <- new_condvar!("blksnap::image_idle"),
                 image_pool: Arc::pin_init(IoPool::new(RESERVED_IOS), GFP_KERNEL)?,
@@ -322,11 +323,9 @@ impl Cow {
         let _ = self.errno.cmpxchg(0, ENODEV.to_errno(), Full);
     }
 
-    /// Logical block size of the image, which is served by the original and the storage.
-    pub(crate) fn logical_block_size(&self) -> u32 {
-        self.storage
-            .logical_block_size()
-            .max(self.origin.logical_block_size())
+    /// Limits of the image, which is served by the original and the storage.
+    pub(crate) fn io_limits(&self) -> IoLimits {
+        self.storage.io_limits().and(self.origin.io_limits())
     }
 
     /// What has been done so far.
@@ -976,7 +975,7 @@ impl Cow {
     /// Leaves bios to the image's worker.
     pub(crate) fn queue_image(self: &Arc<Self>, bios: &mut BioList) {
         if !bios.is_empty() {
-            self.image.lock().bios.append(bios);
+            self.image.lock().append(bios);
             self.clone().kick_image();
         }
     }

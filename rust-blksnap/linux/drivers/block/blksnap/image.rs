@@ -16,7 +16,7 @@ use crate::{
 use core::ops::Range;
 use kernel::{
     block::{
-        bio::{Bio, BioList, EndedIo, Io, IoList, IoOwner, Op, SharedBio},
+        bio::{Bio, BioList, EndedIo, Io, IoOwner, Op, SharedBio},
         bio_disk::BioDriver,
         SECTOR_SHIFT, //
     },
@@ -28,27 +28,6 @@ use kernel::{
         Arc, //
     },
 };
-
-/// What the image's worker has to do.
-pub(crate) struct ImageQueue {
-    /// Bios to begin with.
-    pub(crate) bios: BioList,
-    /// Reads of the original that came too late.
-    late: IoList<ImageIo>,
-}
-
-impl ImageQueue {
-    pub(crate) fn new() -> Self {
-        Self {
-            bios: BioList::new(),
-            late: IoList::new(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.bios.is_empty() && self.late.is_empty()
-    }
-}
 
 /// What each I/O for the image carries.
 pub(crate) struct ImageIo {
@@ -68,16 +47,18 @@ impl IoOwner for ImageIo {
             if let Err(e) = io.result().and(cow.error()) {
                 bio.set_error(e);
             } else if late {
-                let cow = cow.clone();
                 cow.late_reads.fetch_add(1, Relaxed);
                 trace::blksnap_late_read(cow.origin.dev_t(), bio.sector(), bio.sectors());
-                cow.image.lock().late.push(io);
-                return cow.kick_image();
+                bio.do_again();
             } else if let Some(range) = original {
                 cow.hide(bio, range);
             }
         }
-        let ImageIo { cow, .. } = io.into_data();
+        // Freed here and not by the worker, who may be waiting for this memory.
+        let (ImageIo { cow, .. }, bio) = io.into_parts();
+        if let Some(bio) = bio {
+            cow.put(bio);
+        }
         cow.image_io_ended();
     }
 }
@@ -85,6 +66,9 @@ impl IoOwner for ImageIo {
 #[vtable]
 impl BioDriver for Cow {
     fn submit_bio(this: &Arc<Self>, bio: Bio) {
+        if bio.op() == Op::Read {
+            this.image_reads.fetch_add(1, Relaxed);
+        }
         if this.storage.may_sleep() {
             let mut bios = BioList::new();
             bios.push(bio);
@@ -104,8 +88,8 @@ impl Cow {
         match bio.op() {
             Op::Read => match SharedBio::new(bio, GFP_NOIO) {
                 Ok(bio) => {
-                    self.image_reads.fetch_add(1, Relaxed);
-                    self.image_read(&bio, 0..bio.sectors());
+                    self.image_read(&bio);
+                    self.put(bio);
                 }
                 Err(bio) => bio.end(Err(ENOMEM)),
             },
@@ -120,18 +104,12 @@ impl Cow {
     pub(crate) fn image_work(self: &Arc<Self>) {
         loop {
             let mut image = self.image.lock();
+            let Some(bio) = image.pop() else { break };
             // Counted as in flight, so that nobody takes this for idle.
-            if let Some(io) = image.late.pop() {
-                drop(image);
-                self.read_late(io);
-            } else if let Some(bio) = image.bios.pop() {
-                self.image_in_flight.fetch_add(1, Relaxed);
-                drop(image);
-                self.image_bio(bio, Context::Worker);
-                self.image_io_ended();
-            } else {
-                break;
-            }
+            self.image_in_flight.fetch_add(1, Relaxed);
+            drop(image);
+            self.image_bio(bio, Context::Worker);
+            self.image_io_ended();
         }
     }
 
@@ -146,19 +124,18 @@ impl Cow {
     }
 
     /// Whether there is nothing to do and nothing in flight for the image.
-    pub(crate) fn image_is_idle(&self, image: &ImageQueue) -> bool {
+    pub(crate) fn image_is_idle(&self, image: &BioList) -> bool {
         image.is_empty() && self.image_in_flight.load(Acquire) == 0
     }
 
-    fn read_late(self: &Arc<Self>, io: EndedIo<ImageIo>) {
-        let range = io.data().original.clone();
-        let bio = io.part_of().cloned();
-        // Freed before the next one is allocated.
-        drop(io);
-        if let (Some(range), Some(bio)) = (range, bio) {
-            self.image_read(&bio, range);
+    /// Lets go of a bio. If a part of it was read too late, all of it is read again: what was late
+    /// is not on the original any more, so that this comes to an end.
+    fn put(self: &Arc<Self>, bio: Arc<SharedBio>) {
+        if let Some(bio) = SharedBio::put(bio) {
+            let mut bios = BioList::new();
+            bios.push(bio);
+            self.queue_image(&mut bios);
         }
-        self.image_io_ended();
     }
 
     /// Whether all of a part of a bio is still on the original.
@@ -186,13 +163,13 @@ impl Cow {
         }
     }
 
-    /// Reads a part of a bio, in sectors from its start, each piece from where it is.
-    fn image_read(self: &Arc<Self>, bio: &Arc<SharedBio>, range: Range<u64>) {
-        let mut at = range.start;
-        while at < range.end {
-            let sector = bio.sector() + at;
-            let chunk = self.chunk_of(sector);
-            let last = self.chunk_of(bio.sector() + range.end - 1);
+    /// Reads a bio, each piece from where it is.
+    fn image_read(self: &Arc<Self>, bio: &Arc<SharedBio>) {
+        let sectors = bio.sectors();
+        let mut at = 0;
+        while at < sectors {
+            let chunk = self.chunk_of(bio.sector() + at);
+            let last = self.chunk_of(bio.sector() + sectors - 1);
             let state = self.map.get(chunk);
             at = match state {
                 State::Original | State::Copying(_) => {
@@ -200,12 +177,12 @@ impl Cow {
                     while chunk + chunks <= last && self.map.get(chunk + chunks).is_on_original() {
                         chunks += 1;
                     }
-                    let end = self.end_of(chunk + chunks, bio).min(range.end);
+                    let end = self.end_of(chunk + chunks, bio).min(sectors);
                     self.read_original(bio, at..end);
                     end
                 }
                 State::Storing(job) => {
-                    let end = self.end_of(chunk + 1, bio).min(range.end);
+                    let end = self.end_of(chunk + 1, bio).min(sectors);
                     if !self.read_memory(bio, at..end, chunk, job) {
                         // Stored meanwhile.
                         continue;
@@ -217,7 +194,7 @@ impl Cow {
                         .map
                         .run(chunk, last, u64::MAX, |i| State::Copied(place + i))
                         .max(1);
-                    let end = self.end_of(chunk + chunks, bio).min(range.end);
+                    let end = self.end_of(chunk + chunks, bio).min(sectors);
                     self.stored_io(bio, at..end, chunk, place);
                     end
                 }

@@ -506,7 +506,7 @@ impl Taken {
             fmt!("blksnap-{major}-{minor}"),
             &Geometry {
                 sectors: self.cow.sectors,
-                logical_block_size: self.cow.logical_block_size(),
+                limits: self.cow.io_limits(),
                 physical_block_size: bdev.physical_block_size(),
                 discard_granularity: bdev.physical_block_size(),
                 read_only: false,

@@ -19,7 +19,10 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
-    block::{bdev::BlockDevice, SECTOR_SHIFT, SECTOR_SIZE},
+    block::{
+        bdev::{BlockDevice, IoLimits},
+        SECTOR_SHIFT, //
+    },
     fs::{
         file::flags,
         layout::{require, Extent, PinnedLayout},
@@ -213,7 +216,7 @@ impl Storage {
         let before = self.space.size();
         if found
             .iter()
-            .any(|f| u64::from(f.target.logical_block_size()) > UNIT << SECTOR_SHIFT)
+            .any(|f| u64::from(f.target.io_limits().logical_block_size) > UNIT << SECTOR_SHIFT)
         {
             pr_err!("a device with blocks larger than a page cannot be storage\n");
             return Err(EINVAL);
@@ -221,9 +224,9 @@ impl Storage {
         if before > 0
             && found
                 .iter()
-                .any(|f| f.target.logical_block_size() > self.logical_block_size())
+                .any(|f| f.target.io_limits().and(self.io_limits()) != self.io_limits())
         {
-            pr_err!("a device with larger blocks than the first one cannot be added\n");
+            pr_err!("a device with larger blocks or stricter limits cannot be added\n");
             return Err(EINVAL);
         }
         let mut disks = KVec::<ARef<BlockDevice>>::new();
@@ -453,10 +456,10 @@ impl Storage {
         self.targets().any(|t| t.disk().is_none())
     }
 
-    /// The largest logical block size of its devices.
-    pub(crate) fn logical_block_size(&self) -> u32 {
-        let sizes = self.targets().map(|t| t.logical_block_size());
-        sizes.max().unwrap_or(0)
+    /// What I/O to its devices has to respect.
+    pub(crate) fn io_limits(&self) -> IoLimits {
+        self.targets()
+            .fold(IoLimits::LEAST, |all, t| all.and(t.io_limits()))
     }
 
     /// Adds the sectors of `bdev` that lie under the storage to `ranges`.
@@ -485,8 +488,8 @@ impl Target {
         }
     }
 
-    fn logical_block_size(&self) -> u32 {
-        self.disk().map_or(SECTOR_SIZE, |d| d.logical_block_size())
+    fn io_limits(&self) -> IoLimits {
+        self.disk().map_or(IoLimits::LEAST, |d| d.io_limits())
     }
 }
 

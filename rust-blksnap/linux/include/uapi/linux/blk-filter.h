@@ -62,8 +62,10 @@ struct blkfilter_ctl {
 /*
  * Put a filter on the block device.
  *
- * EALREADY: it is there already. EBUSY: another filter is. ENOENT: no filter
- * of that name is registered. ENODEV: the disk is dead.
+ * EALREADY: it is there already. EBUSY: another filter is, or one is on the
+ * disk of which this is a partition, or on a partition of this disk. ENOENT: no
+ * filter of that name is registered. ENODEV: the disk is dead. Else what the
+ * filter refuses the device with.
  */
 #define BLKFILTER_ATTACH	_IOWR(0x12, 142, struct blkfilter_attach)
 
@@ -71,6 +73,7 @@ struct blkfilter_ctl {
  * Take the filter off the block device.
  *
  * ENOENT: none is attached. EINVAL: another one is. ENODEV: the disk is dead.
+ * EBUSY: the filter cannot go now.
  */
 #define BLKFILTER_DETACH	_IOWR(0x12, 143, struct blkfilter_detach)
 

@@ -283,7 +283,12 @@ struct blksnap_event_low_space {
 #define BLKSNAP_IOCTL_VERSION \
 	_IOR(BLKSNAP_IOCTL_TYPE, 0, struct blksnap_version)
 
-/* Make a snapshot with its difference storage; it has no devices yet. */
+/*
+ * Make a snapshot with its difference storage; it has no devices yet.
+ *
+ * ENOENT: there is no such file. EBUSY: it is in use, or on a device of which a
+ * snapshot is held. EINVAL: it cannot be storage; the kernel log says why.
+ */
 #define BLKSNAP_IOCTL_CREATE \
 	_IOWR(BLKSNAP_IOCTL_TYPE, 1, struct blksnap_snapshot_create)
 
@@ -295,7 +300,13 @@ struct blksnap_event_low_space {
 #define BLKSNAP_IOCTL_DESTROY \
 	_IOW(BLKSNAP_IOCTL_TYPE, 2, struct blksnap_uuid)
 
-/* Take a snapshot of all its devices at one moment. */
+/*
+ * Take a snapshot of all its devices at one moment.
+ *
+ * ENODEV: it has none, or one of them has gone. EALREADY: it was taken. EBUSY:
+ * somebody else is at it. EINVAL: the storage is on top of one of the devices.
+ * ETIMEDOUT: a device could not be brought to rest.
+ */
 #define BLKSNAP_IOCTL_TAKE \
 	_IOW(BLKSNAP_IOCTL_TYPE, 3, struct blksnap_uuid)
 
@@ -321,7 +332,7 @@ struct blksnap_event_low_space {
  * whether it has been taken or not. It is used as it is: it does not grow.
  *
  * ESRCH: there is no such snapshot. ENOENT: there is no such file. EBUSY: it is
- * in use.
+ * in use, or on a device of which a snapshot is held.
  */
 #define BLKSNAP_IOCTL_APPEND_STORAGE \
 	_IOW(BLKSNAP_IOCTL_TYPE, 6, struct blksnap_storage_append)

@@ -6,6 +6,7 @@
 
 use crate::{
     bindings,
+    block::SECTOR_SIZE,
     error::{to_result, Result},
     fs::LocalFile,
     prelude::*,
@@ -16,6 +17,35 @@ use crate::{
     types::Opaque,
 };
 use core::ptr::NonNull;
+
+/// What I/O to a device has to respect, and so whoever passes I/O on to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoLimits {
+    /// The unit in which the device can be addressed, in bytes.
+    pub logical_block_size: u32,
+    /// Bits that must be zero in addresses and lengths of memory.
+    pub dma_alignment: u32,
+    /// Whether memory must not change while it is being written.
+    pub stable_writes: bool,
+}
+
+impl IoLimits {
+    /// Those that every device has.
+    pub const LEAST: Self = Self {
+        logical_block_size: SECTOR_SIZE,
+        dma_alignment: 0,
+        stable_writes: false,
+    };
+
+    /// What respects both.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            logical_block_size: self.logical_block_size.max(other.logical_block_size),
+            dma_alignment: self.dma_alignment | other.dma_alignment,
+            stable_writes: self.stable_writes || other.stable_writes,
+        }
+    }
+}
 
 /// A whole disk or a partition.
 ///
@@ -122,6 +152,18 @@ impl BlockDevice {
     pub fn logical_block_size(&self) -> u32 {
         // SAFETY: By the type invariants the device and its queue are valid.
         unsafe { bindings::bdev_logical_block_size(self.as_raw()) }
+    }
+
+    /// What I/O to the device has to respect.
+    pub fn io_limits(&self) -> IoLimits {
+        // SAFETY: By the type invariants the device and its queue are valid.
+        unsafe {
+            IoLimits {
+                logical_block_size: bindings::bdev_logical_block_size(self.as_raw()),
+                dma_alignment: bindings::bdev_dma_alignment(self.as_raw()),
+                stable_writes: bindings::bdev_stable_writes(self.as_raw()),
+            }
+        }
     }
 
     /// Physical block size in bytes: what the device writes without reading first.

@@ -322,9 +322,15 @@ impl Drop for BioList {
 /// A bio that is worked on in several parts, each of which holds a reference.
 ///
 /// It is completed when the last reference goes, with the first error reported.
+///
+/// # Invariants
+///
+/// `bio` is initialised unless `given_back` is set, which only the holder of the last reference does.
 pub struct SharedBio {
     bio: ManuallyDrop<Bio>,
+    given_back: bool,
     errno: Atomic<i32>,
+    again: Atomic<u32>,
 }
 
 impl SharedBio {
@@ -340,8 +346,11 @@ impl SharedBio {
         };
         Ok(slot
             .write(Self {
+                // INVARIANT: Initialised, and not given back.
                 bio: ManuallyDrop::new(bio),
+                given_back: false,
                 errno: Atomic::new(0),
+                again: Atomic::new(0),
             })
             .into())
     }
@@ -365,6 +374,27 @@ impl SharedBio {
     pub fn set_error(&self, error: Error) {
         // Only the first one is kept; it does not matter which of two at once that is.
         let _ = self.errno.cmpxchg(0, error.to_errno(), Relaxed);
+    }
+
+    /// What was done for a part was in vain: all of the bio has to be worked on again, by whoever
+    /// gets it from [`put`](Self::put).
+    pub fn do_again(&self) {
+        self.again.store(1, Relaxed);
+    }
+
+    /// Lets go of a reference. If it was the last one, and the bio has to be worked on
+    /// [again](Self::do_again), gives it back. A bio like that which nobody asks for is completed with
+    /// an I/O error.
+    pub fn put(this: Arc<Self>) -> Option<Bio> {
+        // Whoever has the last reference sees what those did that had the others.
+        let mut last = Pin::into_inner(Arc::into_unique_or_drop(this)?);
+        if last.again.load(Relaxed) == 0 || last.errno.load(Relaxed) != 0 {
+            return None;
+        }
+        // INVARIANT: Not initialised any more, and marked so.
+        last.given_back = true;
+        // SAFETY: By the type invariants it was initialised, and by them it is not used again.
+        Some(unsafe { ManuallyDrop::take(&mut last.bio) })
     }
 
     /// Calls `f` as [`Bio::for_each_part`] does if this is a read: what is to be written is the
@@ -426,9 +456,16 @@ impl SharedBio {
 
 impl Drop for SharedBio {
     fn drop(&mut self) {
-        // SAFETY: `self.bio` is not used again.
+        if self.given_back {
+            return;
+        }
+        // SAFETY: By the type invariants it is initialised, and it is not used again.
         let bio = unsafe { ManuallyDrop::take(&mut self.bio) };
-        bio.end(to_result(self.errno.load(Relaxed)));
+        let result = to_result(self.errno.load(Relaxed));
+        bio.end(match self.again.load(Relaxed) {
+            0 => result,
+            _ => result.and(Err(EIO)),
+        });
     }
 }
 
@@ -800,13 +837,23 @@ impl<T: IoOwner> Io<T> {
 
     /// Frees the I/O and gives the value back.
     pub fn into_data(self) -> T {
+        self.into_parts().0
+    }
+
+    /// Frees the I/O and gives the value back, and the reference to the bio that this is a part of,
+    /// if it is.
+    pub fn into_parts(self) -> (T, Option<Arc<SharedBio>>) {
         let bio = ManuallyDrop::new(self).0;
         // SAFETY: By the type invariants the front is initialised; it is moved out before its
         // memory goes with the bio. The pool goes last.
         let front = unsafe { Self::front(bio).read() };
         // SAFETY: The bio is ours, and not in use.
         unsafe { bindings::bio_put(bio.as_ptr()) };
-        front.data
+        let part_of = match front.memory {
+            Memory::Part(bio) => Some(bio),
+            Memory::Pages(_) | Memory::List(_) => None,
+        };
+        (front.data, part_of)
     }
 
     /// Starts the I/O, unseen by any filter. [`IoOwner::complete`] gets it when it has ended.
@@ -859,6 +906,11 @@ impl<T: IoOwner> EndedIo<T> {
     pub fn into_data(self) -> T {
         self.0.into_data()
     }
+
+    /// As [`Io::into_parts`].
+    pub fn into_parts(self) -> (T, Option<Arc<SharedBio>>) {
+        self.0.into_parts()
+    }
 }
 
 impl<T: IoOwner> Deref for EndedIo<T> {
@@ -866,64 +918,6 @@ impl<T: IoOwner> Deref for EndedIo<T> {
 
     fn deref(&self) -> &Io<T> {
         &self.0
-    }
-}
-
-/// A queue of I/O that has ended.
-///
-/// # Invariants
-///
-/// `list` has only bios that [`EndedIo<T>`] may hold.
-pub struct IoList<T: IoOwner> {
-    list: BioList,
-    _data: PhantomData<T>,
-}
-
-// SAFETY: The list owns its I/O, and an `Io` is `Send`.
-unsafe impl<T: IoOwner> Send for IoList<T> {}
-
-// SAFETY: `&IoList` gives no access to the I/O.
-unsafe impl<T: IoOwner> Sync for IoList<T> {}
-
-impl<T: IoOwner> Default for IoList<T> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<T: IoOwner> IoList<T> {
-    /// An empty queue.
-    pub const fn new() -> Self {
-        // INVARIANT: Empty.
-        Self {
-            list: BioList::new(),
-            _data: PhantomData,
-        }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
-    /// Adds an I/O at the end.
-    pub fn push(&mut self, io: EndedIo<T>) {
-        // INVARIANT: From an `EndedIo<T>`. The duty of a `Bio`, to complete it, is that of an `Io`,
-        // to free it: nothing takes a bio off the list but as an `EndedIo`.
-        self.list.push(Bio(ManuallyDrop::new(io).0 .0));
-    }
-
-    /// Takes the first I/O off.
-    pub fn pop(&mut self) -> Option<EndedIo<T>> {
-        let bio = ManuallyDrop::new(self.list.pop()?);
-        // INVARIANT: By the type invariants it was held by an `EndedIo<T>`.
-        Some(EndedIo(Io(bio.0, PhantomData)))
-    }
-}
-
-impl<T: IoOwner> Drop for IoList<T> {
-    fn drop(&mut self) {
-        while self.pop().is_some() {}
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::{
     bindings,
-    block::bio::Bio,
+    block::{bdev::IoLimits, bio::Bio},
     error::{from_err_ptr, to_result, Result},
     fmt::{self, Write},
     prelude::*,
@@ -29,8 +29,8 @@ pub trait BioDriver: Send + Sync + Sized + 'static {
 pub struct Geometry {
     /// Size in sectors of 512 bytes.
     pub sectors: u64,
-    /// Logical block size in bytes.
-    pub logical_block_size: u32,
+    /// What those who submit bios have to respect.
+    pub limits: IoLimits,
     /// Physical block size in bytes.
     pub physical_block_size: u32,
     /// What [`Op::Discard`](crate::block::bio::Op::Discard) comes in multiples of, in bytes. Zero
@@ -65,7 +65,12 @@ impl<T: BioDriver> BioDisk<T> {
     /// the device fails with, such as [`EEXIST`] for a name that is taken.
     pub fn new(name: fmt::Arguments<'_>, geometry: &Geometry, driver: Arc<T>) -> Result<Self> {
         let mut limits = bindings::queue_limits {
-            logical_block_size: geometry.logical_block_size,
+            features: match geometry.limits.stable_writes {
+                true => bindings::BLK_FEAT_STABLE_WRITES,
+                false => 0,
+            },
+            logical_block_size: geometry.limits.logical_block_size,
+            dma_alignment: geometry.limits.dma_alignment,
             physical_block_size: geometry.physical_block_size,
             discard_granularity: geometry.discard_granularity,
             max_hw_discard_sectors: match geometry.discard_granularity {
