@@ -27,7 +27,7 @@ fn main() {
     let status = match verbs::start(cli) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("klab: {}", fail::explain(&error));
+            ui::tell(format!("klab: {}", fail::explain(&error)));
             fail::status_of(&error)
         }
     };

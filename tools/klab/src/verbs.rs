@@ -31,7 +31,7 @@ use crate::setup::{self, machine};
 use crate::test::board::Board;
 use crate::test::suite::{self, Lab, Suite};
 use crate::test::{fstests, junit, stock};
-use crate::ui::Ui;
+use crate::ui::{Ui, coloured, pass_on, print};
 
 /// Runs one verb; returns the exit status.
 pub fn start(cli: Cli) -> Result<i32> {
@@ -74,7 +74,9 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Series(verb) => work_on_series(verb, &ui),
         Verb::Clean(args) => clean(&args, &ui),
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "klab", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "klab", &mut script);
+            pass_on(&script);
             Ok(0)
         }
         Verb::Man { folder } => manual(folder.as_deref()),
@@ -104,13 +106,13 @@ fn set_up(ui: &Ui) -> Result<i32> {
 fn doctor(json: bool) -> Result<i32> {
     let findings = setup::doctor::examine(&Cache::locate()?);
     if json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        print(serde_json::to_string_pretty(&findings)?);
     } else {
         for finding in &findings {
             let sign = if finding.good { "ok     " } else { "MISSING" };
-            println!("{sign} {}: {}", finding.name, finding.detail);
+            print(format!("{sign} {}: {}", finding.name, finding.detail));
             if let Some(mend) = &finding.mend {
-                println!("        mend it with: {mend}");
+                print(format!("        mend it with: {mend}"));
             }
         }
     }
@@ -142,9 +144,9 @@ fn show_tree(args: &TreeArgs, ui: &Ui) -> Result<i32> {
         (tree.folder, tree.commit)
     };
     if args.json {
-        println!("{}", json!({ "path": folder, "commit": commit }));
+        print(json!({ "path": folder, "commit": commit }));
     } else {
-        println!("{}", folder.display());
+        print(folder.display());
     }
     Ok(0)
 }
@@ -168,9 +170,9 @@ fn build_kernel(args: &BuildArgs, ui: &Ui) -> Result<i32> {
     };
     let kernel = build::build(&Cache::locate()?, &store()?, &plan, ui)?;
     if args.json {
-        println!("{}", serde_json::to_string(&kernel)?);
+        print(serde_json::to_string(&kernel)?);
     } else {
-        println!("{}", kernel.image.display());
+        print(kernel.image.display());
     }
     Ok(0)
 }
@@ -309,7 +311,7 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     junit::write(&board, &report)?;
     if args.json {
         let all = json!({ "cases": board.cases(), "sum": board.sum(), "junit": report });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        print(serde_json::to_string_pretty(&all)?);
     } else {
         ui.say(format!(
             "logs and {} are in {}",
@@ -317,7 +319,7 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
             lab.results.display()
         ));
         for line in board.closing() {
-            println!("{line}");
+            print(coloured(&line));
         }
     }
     Ok(if board.good() { 0 } else { Kind::Tests as i32 })
@@ -444,26 +446,29 @@ fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
     let held = reports.iter().all(Report::held);
     if args.json {
         let all = json!({ "held": held, "results": plan.results, "filesystems": reports });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        print(serde_json::to_string_pretty(&all)?);
         return Ok(if held { 0 } else { Kind::Tests as i32 });
     }
-    println!();
+    print("");
     for picture in reports.iter().filter_map(|report| report.picture.as_ref()) {
         for line in picture.terminal() {
-            println!("{line}");
+            print(line);
         }
-        println!();
+        print("");
     }
     for (report, step) in reports
         .iter()
         .flat_map(|r| r.steps.iter().map(move |s| (r, s)))
     {
         if !step.held {
-            println!("{} {}: {}", report.filesystem, step.name, step.detail);
+            print(format!(
+                "{} {}: {}",
+                report.filesystem, step.name, step.detail
+            ));
         }
     }
     for line in demo::table(&reports) {
-        println!("{line}");
+        print(line);
     }
     ui.say(format!(
         "pictures, reports and console logs are in {}",
@@ -496,9 +501,9 @@ fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
     };
     let rows = pin::run(&plan)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        print(serde_json::to_string_pretty(&rows)?);
     } else {
-        println!("{}", pin::markdown(&rows));
+        print(pin::markdown(&rows));
         ui.say(format!(
             "pin.md, pin.json and the logs are in {}",
             plan.results.display()
@@ -529,12 +534,12 @@ fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
     };
     let report = cow::run(&plan)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        print(serde_json::to_string_pretty(&report)?);
         return Ok(0);
     }
-    println!();
+    print("");
     for line in cow::table(&report.measures) {
-        println!("{line}");
+        print(line);
     }
     ui.say(format!(
         "plots, {} and logs are in {}",
@@ -587,7 +592,7 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
             };
             let imported = import::import(&store, &git, &options)?;
             if json {
-                println!("{}", serde_json::to_string(&imported)?);
+                print(serde_json::to_string(&imported)?);
                 return Ok(0);
             }
             for path in &imported.unnamed {
@@ -598,25 +603,28 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
                     "warning: {path} is in no commit: git add --force {path}"
                 ));
             }
-            println!("{} mails, {} new files", imported.mails, imported.new_files);
+            print(format!(
+                "{} mails, {} new files",
+                imported.mails, imported.new_files
+            ));
             Ok(0)
         }
         SeriesVerb::Check { kdir, json } => {
             let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
             let report = check::check(&store, &Git::at(&base.repository), &base.commit)?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&report)?);
+                print(serde_json::to_string_pretty(&report)?);
             } else {
                 for problem in &report.problems {
-                    println!("{problem}");
+                    print(problem);
                 }
                 let tree = report.tree.as_deref().unwrap_or("none");
-                println!(
+                print(format!(
                     "{} mails, {} new files, tree {tree}, {} problems",
                     report.mails,
                     report.new_files,
                     report.problems.len()
-                );
+                ));
             }
             Ok(if report.problems.is_empty() {
                 0
@@ -627,7 +635,7 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
         SeriesVerb::Format { folder, kdir } => {
             let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
             let count = crate::series::format::format(&store, &base, &folder)?;
-            println!("{count} mails in {}", folder.display());
+            print(format!("{count} mails in {}", folder.display()));
             Ok(0)
         }
     }
@@ -680,9 +688,13 @@ fn manual(folder: Option<&Path>) -> Result<i32> {
         Some(folder) => {
             make(folder)?;
             clap_mangen::generate_to(Cli::command(), folder)?;
-            println!("{}", folder.display());
+            print(folder.display());
         }
-        None => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?,
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            pass_on(&page);
+        }
     }
     Ok(0)
 }

@@ -39,7 +39,11 @@ impl Runner for Uml {
         }
         die_with_parent(&mut command);
         let child = command.spawn().context("cannot start the guest")?;
-        let watched = (!interactive).then(|| Watched::new(child.id(), false));
+        let watched = if interactive {
+            Watched::alone(child.id())
+        } else {
+            Watched::new(child.id(), false)
+        };
         Ok(Box::new(Process {
             child,
             _watched: watched,
@@ -91,7 +95,7 @@ fn command_line(machine: &Machine, interactive: bool) -> Result<Vec<String>> {
 
 struct Process {
     child: Child,
-    _watched: Option<Watched>,
+    _watched: Watched,
 }
 
 impl Running for Process {

@@ -9,6 +9,7 @@ use super::apply::apply;
 use super::import::{Options, import};
 use super::store::{Mails, Store};
 use crate::git::Git;
+use crate::signals::Scratch;
 
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
@@ -121,7 +122,7 @@ fn round_trip(store: &Store, git: &Git, base: &str, report: &mut Report) -> Resu
         return Ok(());
     };
     report.tree = Some(last.tree.clone());
-    let folder = tempfile::tempdir()?;
+    let folder = Scratch::folder()?;
     let copy = Store::at(folder.path());
     let options = Options {
         base,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::ui::Ui;
+use crate::ui::{Ui, coloured};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -82,7 +82,7 @@ impl Board {
 
     pub fn add(&self, case: Case) {
         if !self.quiet {
-            self.ui.result(case.line());
+            self.ui.result(coloured(&case.line()));
         }
         self.cases
             .lock()

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use super::board::{Board, Case, Verdict};
 use super::suite::Lab;
 use crate::guest::session;
+use crate::signals::Scratch;
 
 const SUITE: &str = "isolation";
 const BEFORE: &str = "as it was\n";
@@ -55,7 +56,7 @@ const MUST_WORK: [&str; 3] = [
 const HARMLESS: [&str; 3] = ["mount ", "remount ", "follow "];
 
 pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
-    let victim = tempfile::tempdir().context("cannot make a folder to attack")?;
+    let victim = Scratch::folder()?;
     let file = victim.path().join("file");
     std::fs::write(&file, BEFORE)?;
     let mut spec = lab.spec(SUITE, Vec::new());

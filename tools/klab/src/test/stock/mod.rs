@@ -19,7 +19,7 @@ use super::{fstests, junit};
 use crate::cache::{make, write_if_changed};
 use crate::cli::Filesystem;
 use crate::fail::{Failure, Kind};
-use crate::ui::Ui;
+use crate::ui::{Ui, coloured, print};
 
 pub struct Plan<'a> {
     /// For the patched kernel; its results folder is where all results go.
@@ -131,16 +131,16 @@ fn report(plan: &Plan<'_>, table: &Table, board: &Board, ui: &Ui) -> Result<()> 
         readme::update(&plan.lab.root.join("README.md"), &markdown)?;
     }
     if plan.json {
-        println!("{text}");
+        print(text);
         return Ok(());
     }
-    println!("\n{markdown}");
+    print(format!("\n{markdown}"));
     ui.say(format!(
         "stock.md, stock.json, junit.xml and the logs are in {}",
         results.display()
     ));
     for line in board.closing() {
-        println!("{line}");
+        print(coloured(&line));
     }
     Ok(())
 }
