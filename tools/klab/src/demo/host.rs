@@ -199,10 +199,15 @@ mod tests {
         let mock = Mock::new(|machine, _, _| {
             if machine.results.ends_with("btrfs") {
                 let text = r#"{"filesystem":"btrfs","steps":[{"name":"x","held":true,"detail":"",
-                    "seconds":1.0}],"attempts":[{"name":"write","answer":"refused",
-                    "errno":"ETXTBSY"}],"picture":{"title":"btrfs","disk_bytes":100,
+                    "seconds":1.0}],"attempts":[ATTEMPTS],"picture":{"title":"btrfs","disk_bytes":100,
                     "extents":[{"file_offset":0,"disk_offset":10,"length":5,"unwritten":true}]},
                     "finished":true,"seconds":3.0}"#;
+                let attempts: Vec<String> = crate::demo::tamper::names("btrfs")
+                    .map(|name| {
+                        format!(r#"{{"name":"{name}","answer":"refused","errno":"ETXTBSY"}}"#)
+                    })
+                    .collect();
+                let text = text.replace("ATTEMPTS", &attempts.join(","));
                 std::fs::write(machine.results.join("report.json"), text).unwrap();
                 Ending {
                     status: 0,
@@ -221,7 +226,7 @@ mod tests {
             "{table:?}"
         );
         assert!(
-            table[2].ends_with("held") && table[2].contains("all 1 refused"),
+            table[2].ends_with("held") && table[2].contains("all 13 refused"),
             "{table:?}"
         );
     }
