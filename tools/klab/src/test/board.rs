@@ -36,6 +36,12 @@ impl Case {
         }
     }
 
+    /// With the time it took.
+    pub fn took(mut self, time: Duration) -> Self {
+        self.seconds = time.as_secs_f64();
+        self
+    }
+
     fn line(&self) -> String {
         let word = match self.verdict {
             Verdict::Pass => "pass",
