@@ -93,6 +93,18 @@ impl Cache {
         ))
     }
 
+    /// Processes that have guests running, or are about to.
+    pub fn users(&self) -> Result<Vec<u32>> {
+        let mut users: Vec<u32> = names(&self.running())?
+            .iter()
+            .filter_map(|name| name.split('-').next()?.parse().ok())
+            .filter(|pid| lives(*pid) && *pid != std::process::id())
+            .collect();
+        users.sort_unstable();
+        users.dedup();
+        Ok(users)
+    }
+
     /// Takes the lock of a part; waits for another process that has it, and says so.
     pub fn lock(&self, part: &str, ui: &Ui) -> Result<Lock> {
         let folder = self.root.join("locks");
@@ -148,6 +160,20 @@ impl Cache {
 /// A lock that ends when dropped (or when the process dies, however it dies).
 pub struct Lock {
     _file: File,
+}
+
+/// Names of what lies in a folder, if it is there.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+fn lives(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
 }
 
 pub fn free_space(path: &Path) -> Result<u64> {

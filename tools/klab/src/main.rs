@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod cache;
+mod clean;
 mod cli;
 mod demo;
 mod exec;

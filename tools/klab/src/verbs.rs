@@ -14,12 +14,12 @@ use crate::bench::pin;
 use crate::build::{self, Plan};
 use crate::cache::{Cache, make};
 use crate::cli::{
-    BenchVerb, BuildArgs, CleanArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, PinArgs,
-    RunArgs, SeriesVerb, Source, TestArgs, TreeArgs, Verb,
+    BenchVerb, BuildArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, PinArgs, RunArgs,
+    SeriesVerb, Source, TestArgs, TreeArgs, Verb,
 };
 use crate::demo::host as demo;
 use crate::demo::report::Report;
-use crate::exec::{Step, text_of};
+use crate::exec::Step;
 use crate::fail::{Failure, Kind};
 use crate::git::Git;
 use crate::guest::session::{self, Spec};
@@ -72,7 +72,10 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Bench(BenchVerb::Pin(args)) => bench_pin(args, &ui),
         Verb::Bench(BenchVerb::Cow(args)) => bench_cow(args, &ui),
         Verb::Series(verb) => work_on_series(verb, &ui),
-        Verb::Clean(args) => clean(&args, &ui),
+        Verb::Clean(args) => {
+            crate::clean::clean(&Cache::locate()?, &args, &ui)?;
+            Ok(0)
+        }
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "klab", &mut script);
@@ -639,48 +642,6 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
             Ok(0)
         }
     }
-}
-
-fn clean(args: &CleanArgs, ui: &Ui) -> Result<i32> {
-    let cache = Cache::locate()?;
-    let _lock = cache.lock("setup", ui)?;
-    let mut parts = vec![cache.trees(), cache.running(), cache.root().join("logs")];
-    if args.downloads {
-        parts = vec![cache.downloads(), cache.apt()];
-    }
-    if args.all {
-        parts = vec![cache.root().to_owned()];
-    } else if !args.downloads {
-        let base = cache.base();
-        if base.is_dir() {
-            for entry in std::fs::read_dir(&base)? {
-                let path = entry?.path();
-                let name = path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
-                if path.is_dir() && name.starts_with(build::OBJECTS) {
-                    parts.push(path);
-                }
-            }
-        }
-    }
-    for part in parts.iter().filter(|part| part.exists()) {
-        let task = ui.task(format!("removing {}", part.display()), None);
-        std::fs::remove_dir_all(part)
-            .with_context(|| format!("cannot remove {}", part.display()))?;
-        task.done();
-    }
-    if cache.base().join(".git").is_dir() {
-        text_of(
-            Command::new("git")
-                .arg("-C")
-                .arg(cache.base())
-                .args(["worktree", "prune"]),
-        )?;
-    }
-    Ok(0)
 }
 
 fn manual(folder: Option<&Path>) -> Result<i32> {

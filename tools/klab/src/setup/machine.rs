@@ -56,9 +56,37 @@ pub fn require_root(why: &str) -> Result<()> {
     }
     Err(
         Failure::new(Kind::Requirement, format!("this needs root: {why}"))
-            .hint("sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME cargo klab ...")
+            .hint(as_root())
             .into(),
     )
+}
+
+/// The command line as it was given, for root: sudo by itself forgets where cargo and the cache are.
+pub fn as_root() -> String {
+    let mut words = vec!["sudo".to_owned(), "env".to_owned()];
+    for name in [
+        "HOME",
+        "PATH",
+        "XDG_CACHE_HOME",
+        "CARGO_HOME",
+        "RUSTUP_HOME",
+    ] {
+        if let Ok(value) = std::env::var(name) {
+            words.push(format!("{name}={}", quoted(&value)));
+        }
+    }
+    words.extend(["cargo".to_owned(), "klab".to_owned()]);
+    words.extend(std::env::args().skip(1).map(|word| quoted(&word)));
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |ch: char| ch.is_ascii_alphanumeric() || "-_./=:,@%+".contains(ch);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 pub fn require_debian() -> Result<()> {
@@ -172,6 +200,14 @@ mod tests {
         assert!(parse_version("1.84.1").unwrap() < OLDEST_RUSTC);
         assert_eq!(parse_version("1.95.0-nightly"), Some((1, 95)));
         assert_eq!(parse_version("unknown"), None);
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("--fs"), "--fs");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
     }
 
     #[test]
