@@ -13,7 +13,7 @@ use super::job::{Ending, Job};
 use crate::cache::{Cache, make};
 use crate::fail::{Failure, Kind};
 use crate::runner::machine::{Consoles, Machine, Runner};
-use crate::signals::{Scratch, Terminal};
+use crate::signals::Terminal;
 
 const TICK: Duration = Duration::from_millis(50);
 
@@ -133,7 +133,7 @@ pub fn run(
     make(&spec.results)?;
     let results = spec.results.canonicalize()?;
     Ending::remove(&results)?;
-    let private = private_folder(cache)?;
+    let private = cache.private_folder()?;
     let disks = make_disks(private.path(), &spec.disks)?;
     let job = Job {
         command: spec.command.clone(),
@@ -243,17 +243,6 @@ fn watch(
     }
     drop(pump.join());
     Ok(timed_out)
-}
-
-fn private_folder(cache: &Cache) -> Result<Scratch> {
-    let folder = cache.running();
-    make(&folder)?;
-    let path = tempfile::Builder::new()
-        .prefix(&format!("{}-", std::process::id()))
-        .tempdir_in(&folder)
-        .context("cannot make a private folder for the guest")?
-        .keep();
-    Ok(Scratch::new(path))
 }
 
 fn make_disks(folder: &Path, sizes: &[u64]) -> Result<Vec<PathBuf>> {

@@ -18,10 +18,11 @@ pub struct Toolchain {
 
 /// Gets everything that is missing; `release` is the base kernel, unless the user brings one.
 pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain> {
+    cache.sweep(ui)?;
     machine::require_x86_64()?;
     machine::rustc_version()?;
     machine::require_debian()?;
-    let packages = machine::missing_packages()?;
+    let packages = machine::missing_packages(&machine::PACKAGES)?;
     let need_base = release.is_some() && !base::is_there(cache);
     if packages.is_empty()
         && !need_base
@@ -65,7 +66,22 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain
     })
 }
 
-fn announce(cache: &Cache, ui: &Ui, packages: &[&str], need_base: bool) -> Result<()> {
+/// Gets what guests and tests use, for a kernel that somebody brings along.
+pub fn guest_tools(cache: &Cache, ui: &Ui) -> Result<()> {
+    cache.sweep(ui)?;
+    machine::require_x86_64()?;
+    machine::require_debian()?;
+    let packages = machine::missing_packages(&machine::FOR_GUESTS)?;
+    if packages.is_empty() {
+        return Ok(());
+    }
+    machine::require_root("Debian packages have to be installed")?;
+    let _lock = cache.lock("setup", ui)?;
+    say_packages(ui, &packages);
+    apt::install(cache, ui, &packages)
+}
+
+fn say_packages(ui: &Ui, packages: &[&str]) {
     ui.say("klab sets this machine up once:");
     if !packages.is_empty() {
         ui.say(format!(
@@ -74,6 +90,10 @@ fn announce(cache: &Cache, ui: &Ui, packages: &[&str], need_base: bool) -> Resul
             packages.join(" ")
         ));
     }
+}
+
+fn announce(cache: &Cache, ui: &Ui, packages: &[&str], need_base: bool) -> Result<()> {
+    say_packages(ui, packages);
     let mut parts = Vec::new();
     if need_base {
         parts.push("the kernel source (165 MB to download, 3.5 GB on disk)");

@@ -11,6 +11,7 @@ use super::board::{Board, Case, Verdict};
 use super::suite::Lab;
 use crate::cli::Filesystem;
 use crate::exec::text_of;
+use crate::fail::{Failure, Kind};
 use crate::guest::session::{self, Observer, Spec};
 
 /// Sizes of the disks: test, scratch, real-time, log of writes.
@@ -30,7 +31,10 @@ pub fn prepare(lab: &Lab<'_>) -> Result<()> {
             .arg(format!("O={}", programs.display()))
             .env_remove("MAKEFLAGS"),
     )
-    .context("cannot build the programs of the filesystem tests")?;
+    .map_err(|error| {
+        let what = format!("cannot build the programs of the filesystem tests: {error:#}");
+        Failure::new(Kind::Build, what)
+    })?;
     Ok(())
 }
 
@@ -54,10 +58,7 @@ pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
         } else {
             format!("{suite}-{guest}")
         };
-        let mut spec = lab.spec(&folder, Vec::new());
-        spec.disks = DISKS.to_vec();
-        crate::cache::make(&spec.results)?;
-        spec.results = spec.results.canonicalize()?;
+        let mut spec = spec(lab, &folder, fs)?;
         set_up(lab, fs, &left, &mut spec)?;
         let table = spec.results.join("results.tsv");
         std::fs::File::create(&table)?;
@@ -126,12 +127,12 @@ fn list(lab: &Lab<'_>, fs: Filesystem) -> Result<Vec<String>> {
     Ok(names.map(str::to_owned).collect())
 }
 
-fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> Result<()> {
-    let text = |path: &Path| {
-        path.to_str()
-            .map(str::to_owned)
-            .context("a path is not UTF-8")
-    };
+/// A guest with the devices that the harness wants, without a command.
+fn spec(lab: &Lab<'_>, folder: &str, fs: Filesystem) -> Result<Spec> {
+    let mut spec = lab.spec(folder, Vec::new());
+    spec.disks = DISKS.to_vec();
+    crate::cache::make(&spec.results)?;
+    spec.results = spec.results.canonicalize()?;
     for (name, value) in [
         ("FSTYP", fs.name()),
         ("TEST_DEV", "/dev/ubda"),
@@ -143,6 +144,15 @@ fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> R
     ] {
         spec.environment.insert(name.into(), value.into());
     }
+    Ok(spec)
+}
+
+fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> Result<()> {
+    let text = |path: &Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .context("a path is not UTF-8")
+    };
     let results = text(&spec.results)?;
     spec.command = match &lab.checkout {
         None => {

@@ -18,6 +18,11 @@ use crate::ui::Ui;
 /// Guests that run at a time.
 pub const GUESTS: usize = 2;
 
+pub const MEMORY_MIB: u64 = 2048;
+
+/// What a test of filesystems fills of its sparse disks.
+pub const FILLED: u64 = 2 << 30;
+
 /// What every suite needs.
 #[derive(Clone)]
 pub struct Lab<'a> {
@@ -41,7 +46,7 @@ impl Lab<'_> {
     pub fn spec(&self, suite: &str, command: Vec<String>) -> Spec {
         Spec {
             kernel: self.kernel.clone(),
-            memory_mib: 2048,
+            memory_mib: MEMORY_MIB,
             disks: Vec::new(),
             kernel_words: Vec::new(),
             command,
@@ -63,7 +68,7 @@ impl Lab<'_> {
     }
 }
 
-/// A suite that runs in a guest.
+/// A suite that leaves room for others beside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
     Kunit,
@@ -80,6 +85,11 @@ impl Suite {
         }
     }
 
+    /// Whether it uses the programs of the tests of filesystems, and disks.
+    pub fn is_of_filesystems(self) -> bool {
+        matches!(self, Self::Filesystem(_))
+    }
+
     fn run(self, lab: &Lab<'_>, board: &Board) -> Result<()> {
         match self {
             Self::Kunit => kunit::run(lab, board),
@@ -94,8 +104,15 @@ pub fn run_host(lab: &Lab<'_>, board: &Board) {
     settle("host", host::run(lab, board), board);
 }
 
-/// All guests' suites, some at a time.
-pub fn run_guests(lab: &Lab<'_>, board: &Board, suites: &[Suite]) {
+/// All other suites, some at a time. Without the programs they need, some fail as a whole.
+pub fn run_beside(lab: &Lab<'_>, board: &Board, suites: &[Suite]) {
+    let mut suites = suites.to_vec();
+    if suites.iter().any(|suite| suite.is_of_filesystems())
+        && let Err(error) = fstests::prepare(lab)
+    {
+        settle("fstests", Err(error), board);
+        suites.retain(|suite| !suite.is_of_filesystems());
+    }
     let queue: Mutex<VecDeque<Suite>> = Mutex::new(suites.iter().copied().collect());
     std::thread::scope(|scope| {
         for _ in 0..GUESTS.min(suites.len()) {
@@ -158,7 +175,7 @@ mod tests {
             patience: 1,
         };
         let board = Board::new(&ui, true);
-        run_guests(&lab, &board, &[Suite::Isolation, Suite::Kunit]);
+        run_beside(&lab, &board, &[Suite::Isolation, Suite::Kunit]);
         let failed: Vec<String> = board
             .cases()
             .iter()
