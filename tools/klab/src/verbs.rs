@@ -33,7 +33,7 @@ use crate::series::{check, import, tree};
 use crate::setup;
 use crate::test::board::Board;
 use crate::test::suite::{self, Lab, Suite};
-use crate::test::{junit, stock};
+use crate::test::{junit, stock, upstream};
 use crate::ui::{Ui, coloured, pass_on, print};
 
 /// Runs one verb; returns the exit status.
@@ -296,11 +296,18 @@ fn run(args: RunArgs, ui: &Ui) -> Result<i32> {
 
 /// Which suites beside those of the host are asked for.
 fn suites(args: &TestArgs) -> Vec<Suite> {
-    let wanted = |group| args.suite.is_empty() || args.suite.contains(&group);
+    let all = args.suite.is_empty() && args.group.is_empty();
+    let wanted = |group| all || args.suite.contains(&group);
     let mut suites = Vec::new();
-    if wanted(Group::Fstests) {
+    if wanted(Group::Fstests) || !args.group.is_empty() {
         // The slowest first, so that the others fill the gaps.
         suites.extend(filesystems(&args.fs).into_iter().map(Suite::Filesystem));
+    }
+    if wanted(Group::Harness) {
+        suites.extend([Suite::Selftest, Suite::Lint]);
+    }
+    if wanted(Group::Series) {
+        suites.push(Suite::Series);
     }
     if wanted(Group::Kunit) {
         suites.push(Suite::Kunit);
@@ -323,7 +330,7 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     let uml = Uml::new(programs.klab());
     let lab = lab(&cache, &uml, &args, kernel, &results, checkout, ui)?;
     let board = Board::new(ui, args.json);
-    if args.suite.is_empty() || args.suite.contains(&Group::Host) {
+    if args.suite.contains(&Group::Host) || (args.suite.is_empty() && args.group.is_empty()) {
         suite::run_host(&lab, &board);
     }
     suite::run_beside(&lab, &board, &suites);
@@ -365,8 +372,13 @@ fn test_preflight(
         Some(folder) => Some(checkout(folder)?),
         None => None,
     };
+    if let Some(checkout) = checkout.as_ref().filter(|_| !args.group.is_empty()) {
+        let ours = root.join("xfstests");
+        upstream::require(checkout, &ours, &filesystems(&args.fs), &args.group)?;
+    }
     let folder = results_of(verb, args.results.as_deref())?;
     let kernels = [&args.kernel, &args.stock_kernel];
+    let guests = suites.iter().filter(|suite| suite.is_guest()).count();
     let filled = if suites.iter().any(|suite| suite.is_of_filesystems()) {
         suite::FILLED
     } else {
@@ -381,7 +393,7 @@ fn test_preflight(
             .iter()
             .map(|folder| ("--fstests", folder.as_path()))
             .collect(),
-        at_once: suites.len().min(suite::GUESTS) as u64,
+        at_once: guests.min(suite::GUESTS) as u64,
         memory_mib: suite::MEMORY_MIB,
         disks: 0,
         disk_bytes: filled,
@@ -411,6 +423,7 @@ fn lab<'a>(
         filter: args.filter.clone(),
         only: None,
         checkout,
+        groups: args.group.clone(),
         patience: if args.source.profile == build::Profile::Debug {
             3
         } else {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use super::board::{Board, Case, Verdict};
 use super::suite::Lab;
+use super::upstream;
 use crate::cli::Filesystem;
 use crate::exec::text_of;
 use crate::fail::{Failure, Kind};
@@ -38,7 +39,7 @@ pub fn prepare(lab: &Lab<'_>) -> Result<()> {
     Ok(())
 }
 
-fn programs(lab: &Lab<'_>) -> PathBuf {
+pub fn programs(lab: &Lab<'_>) -> PathBuf {
     lab.root.join("target/klab/fstests-bin")
 }
 
@@ -109,7 +110,8 @@ pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
     Ok(())
 }
 
-fn last(spec: &Spec) -> String {
+/// What it said last.
+pub fn last(spec: &Spec) -> String {
     let text = std::fs::read(spec.results.join("output.log")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     text.lines()
@@ -121,6 +123,9 @@ fn last(spec: &Spec) -> String {
 
 /// The tests there are for a filesystem, in order.
 fn list(lab: &Lab<'_>, fs: Filesystem) -> Result<Vec<String>> {
+    if let Some(checkout) = lab.checkout.as_ref().filter(|_| !lab.groups.is_empty()) {
+        return upstream::list(checkout, &lab.root.join("xfstests"), fs, &lab.groups);
+    }
     let check = lab.root.join("xfstests/check");
     let text = text_of(Command::new(check).args(["--list", "--fstyp", fs.name()]))?;
     let names = text.lines().filter_map(|line| line.split('\t').next());
@@ -128,7 +133,7 @@ fn list(lab: &Lab<'_>, fs: Filesystem) -> Result<Vec<String>> {
 }
 
 /// A guest with the devices that the harness wants, without a command.
-fn spec(lab: &Lab<'_>, folder: &str, fs: Filesystem) -> Result<Spec> {
+pub fn spec(lab: &Lab<'_>, folder: &str, fs: Filesystem) -> Result<Spec> {
     let mut spec = lab.spec(folder, Vec::new());
     spec.disks = DISKS.to_vec();
     crate::cache::make(&spec.results)?;
@@ -172,7 +177,13 @@ fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> R
         Some(checkout) => {
             spec.environment
                 .insert("RESULT_BASE".into(), format!("{results}/checkout"));
-            let install = text(&lab.root.join("xfstests/install"))?;
+            let install = if lab.groups.is_empty() {
+                text(&lab.root.join("xfstests/install"))?
+            } else {
+                // Their tests need nothing of ours, and say nothing until they end.
+                spec.silence = Some(upstream::LONGEST * lab.patience);
+                "true".into()
+            };
             vec![
                 "bash".into(),
                 "-c".into(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::board::{Board, Case, Verdict};
-use super::{fstests, host, isolation, kunit};
+use super::{fstests, harness, host, isolation, kunit, series};
 use crate::cache::Cache;
 use crate::cli::Filesystem;
 use crate::guest::session::Spec;
@@ -37,6 +37,8 @@ pub struct Lab<'a> {
     pub only: Option<BTreeSet<String>>,
     /// A real xfstests checkout to run the filesystem tests in.
     pub checkout: Option<PathBuf>,
+    /// The checkout's own tests of these groups instead of the project's.
+    pub groups: Vec<String>,
     /// Kernels that check more are slower.
     pub patience: u32,
 }
@@ -74,6 +76,10 @@ pub enum Suite {
     Kunit,
     Isolation,
     Filesystem(Filesystem),
+    /// The harness of the tests of filesystems.
+    Selftest,
+    Lint,
+    Series,
 }
 
 impl Suite {
@@ -82,12 +88,19 @@ impl Suite {
             Self::Kunit => "kunit",
             Self::Isolation => "isolation",
             Self::Filesystem(fs) => fs.name(),
+            Self::Selftest | Self::Lint => "harness",
+            Self::Series => "series",
         }
+    }
+
+    /// Whether it starts a guest.
+    pub fn is_guest(self) -> bool {
+        !matches!(self, Self::Lint | Self::Series)
     }
 
     /// Whether it uses the programs of the tests of filesystems, and disks.
     pub fn is_of_filesystems(self) -> bool {
-        matches!(self, Self::Filesystem(_))
+        matches!(self, Self::Filesystem(_) | Self::Selftest)
     }
 
     fn run(self, lab: &Lab<'_>, board: &Board) -> Result<()> {
@@ -95,6 +108,9 @@ impl Suite {
             Self::Kunit => kunit::run(lab, board),
             Self::Isolation => isolation::run(lab, board),
             Self::Filesystem(fs) => fstests::run(lab, board, fs),
+            Self::Selftest => harness::selftest(lab, board),
+            Self::Lint => harness::lint(lab, board),
+            Self::Series => series::run(lab, board),
         }
     }
 }
@@ -172,6 +188,7 @@ mod tests {
             filter: None,
             only: None,
             checkout: None,
+            groups: Vec::new(),
             patience: 1,
         };
         let board = Board::new(&ui, true);
