@@ -9,8 +9,7 @@ use crate::cache::make;
 use crate::fail::{Failure, Kind};
 
 /// Files that klab writes, in folders of results.
-const FILES: [&str; 24] = [
-    "attack.log",
+const FILES: [&str; 20] = [
     "check.log",
     "check.time",
     "console.log",
@@ -20,7 +19,6 @@ const FILES: [&str; 24] = [
     "host.log",
     "job.json",
     "junit.xml",
-    "link",
     "lint.log",
     "output.log",
     "pin.json",
@@ -32,26 +30,19 @@ const FILES: [&str; 24] = [
     "stock.md",
     "storage.svg",
     "test_dev.log",
-    "tried.tsv",
-    "written",
 ];
+
+/// And where a guest attacks, under names that may be anybody's elsewhere.
+const ISOLATION: &str = "isolation";
+const ATTACK_FILES: [&str; 4] = ["attack.log", "link", "tried.tsv", "written"];
 
 /// What tests of filesystems leave, after their number.
 const ENDINGS: [&str; 6] = ["dmesg", "fsck", "full", "hints", "notrun", "out.bad"];
 
 /// Folders of guests and of their tests; those of guests may have a number or a kernel behind.
 const FOLDERS: [&str; 11] = [
-    "btrfs",
-    "checkout",
-    "ext4",
-    "generic",
-    "harness",
-    "isolation",
-    "kunit",
-    "patched",
-    "shared",
-    "stock",
-    "xfs",
+    "btrfs", "checkout", "ext4", "generic", "harness", ISOLATION, "kunit", "patched", "shared",
+    "stock", "xfs",
 ];
 
 /// A folder that nobody else writes to.
@@ -104,7 +95,10 @@ fn clear(folder: &Path) -> Result<()> {
                 // What is not ours stays, with its folder.
                 drop(std::fs::remove_dir(&path));
             }
-        } else if FILES.contains(&name.as_str()) || of_a_test(&name) {
+        } else if FILES.contains(&name.as_str())
+            || of_a_test(&name)
+            || (folder.ends_with(ISOLATION) && ATTACK_FILES.contains(&name.as_str()))
+        {
             std::fs::remove_file(&path)
                 .with_context(|| format!("cannot remove {}", path.display()))?;
         }
@@ -145,10 +139,12 @@ mod tests {
             "xfs-2/results.tsv",
             "xfs/generic/901.full",
             "stock/ext4/console.log",
+            "isolation/link",
             "ext4-stock-1/pin.json",
         ];
         let theirs = [
             "notes.txt",
+            "link",
             "xfs/generic/mine.full",
             "photos/console.log",
             "xfs/generic/9012.full",

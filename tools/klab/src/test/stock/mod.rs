@@ -14,8 +14,8 @@ use serde_json::json;
 use self::holes::Hole;
 use self::table::Table;
 use super::board::{Board, Case};
-use super::junit;
 use super::suite::{self, Lab, Suite};
+use super::{fstests, junit};
 use crate::cache::{make, write_if_changed};
 use crate::cli::Filesystem;
 use crate::fail::{Failure, Kind};
@@ -45,6 +45,8 @@ pub fn run(plan: &Plan<'_>, ui: &Ui) -> Result<bool> {
         .hint("such tests have a line _layout_hole: grep -r _layout_hole xfstests/tests")
         .into());
     }
+    // Here nothing else has run that would be lost.
+    fstests::prepare(lab)?;
     let mut cases = Vec::new();
     for (name, words, kernel) in [
         (
