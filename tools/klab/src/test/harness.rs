@@ -82,7 +82,48 @@ pub fn selftest(lab: &Lab<'_>, board: &Board) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::complaint;
+    use super::*;
+    use crate::cache::Cache;
+    use crate::guest::job::Ending;
+    use crate::runner::mock::Mock;
+    use crate::ui::Ui;
+
+    fn verdict(status: i32) -> Verdict {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().join("cache"));
+        let runner = Mock::new(move |machine, kernel, _| {
+            kernel.write_all(b"WARNING: a selftest\n").unwrap();
+            Ending {
+                status,
+                problem: None,
+            }
+            .write(&machine.results)
+            .unwrap();
+        });
+        let ui = Ui::new();
+        let lab = Lab {
+            cache: &cache,
+            runner: &runner,
+            ui: &ui,
+            root: folder.path().to_owned(),
+            kernel: "/k".into(),
+            results: folder.path().join("results"),
+            filter: None,
+            only: None,
+            checkout: None,
+            groups: Vec::new(),
+            patience: 1,
+        };
+        let board = Board::new(&ui, true);
+        selftest(&lab, &board).unwrap();
+        board.cases()[0].verdict
+    }
+
+    #[test]
+    fn complaints_of_the_kernel_are_part_of_the_selftest() {
+        assert_eq!(verdict(0), Verdict::Pass);
+        assert_eq!(verdict(1), Verdict::Fail);
+    }
 
     #[test]
     fn the_first_complaint_is_told() {

@@ -158,25 +158,30 @@ fn settle(suite: &str, ended: Result<()>, board: &Board) {
 mod tests {
     use super::*;
     use crate::guest::job::Ending;
+    use crate::runner::machine::Machine;
     use crate::runner::mock::Mock;
+    use std::io::Write;
 
-    #[test]
-    fn a_guest_that_dies_fails_its_suite_and_spares_the_others() {
+    /// A guest whose kernel runs one unit test, and which says no more.
+    fn one_test(machine: &Machine, kernel: &mut dyn Write, _: &mut dyn Write) {
+        if machine.results.ends_with("kunit") {
+            kernel
+                .write_all(b"1..1\n    # Subtest: s\n    ok 1 t\nok 1 s\n")
+                .unwrap();
+            Ending {
+                status: 0,
+                problem: None,
+            }
+            .write(&machine.results)
+            .unwrap();
+        }
+    }
+
+    /// Runs suites in such guests; returns the cases, and how many guests there were.
+    fn run(suites: &[Suite], filter: Option<&str>) -> (Vec<Case>, usize) {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::at(folder.path().join("cache"));
-        let runner = Mock::new(|machine, kernel, _| {
-            if machine.results.ends_with("kunit") {
-                kernel
-                    .write_all(b"1..1\n    # Subtest: s\n    ok 1 t\nok 1 s\n")
-                    .unwrap();
-                Ending {
-                    status: 0,
-                    problem: None,
-                }
-                .write(&machine.results)
-                .unwrap();
-            }
-        });
+        let runner = Mock::new(one_test);
         let ui = Ui::new();
         let lab = Lab {
             cache: &cache,
@@ -185,21 +190,47 @@ mod tests {
             root: folder.path().to_owned(),
             kernel: "/k".into(),
             results: folder.path().join("results"),
-            filter: None,
+            filter: filter.map(str::to_owned),
             only: None,
             checkout: None,
             groups: Vec::new(),
             patience: 1,
         };
         let board = Board::new(&ui, true);
-        run_beside(&lab, &board, &[Suite::Isolation, Suite::Kunit]);
-        let failed: Vec<String> = board
-            .cases()
-            .iter()
-            .filter(|case| case.verdict == Verdict::Fail)
-            .map(|case| case.suite.clone())
-            .collect();
-        assert!(!failed.is_empty() && failed.iter().all(|suite| suite == "isolation"));
-        assert_eq!(board.sum().passed, 2);
+        run_beside(&lab, &board, suites);
+        (board.cases(), runner.started.lock().unwrap().len())
+    }
+
+    #[test]
+    fn a_guest_that_dies_fails_its_suite_and_spares_the_others() {
+        let (cases, _) = run(&[Suite::Isolation, Suite::Kunit], None);
+        let of = |verdict| cases.iter().filter(move |case| case.verdict == verdict);
+        assert!(of(Verdict::Fail).count() > 0);
+        assert!(of(Verdict::Fail).all(|case| case.suite == "isolation"));
+        assert_eq!(of(Verdict::Pass).count(), 2);
+    }
+
+    #[test]
+    fn programs_that_cannot_be_built_fail_the_tests_that_need_them() {
+        let suites = [Suite::Filesystem(Filesystem::Xfs), Suite::Kunit];
+        let (cases, guests) = run(&suites, None);
+        assert_eq!(
+            (cases[0].suite.as_str(), cases[0].verdict),
+            ("fstests", Verdict::Fail)
+        );
+        assert_eq!((cases.len(), guests), (3, 1));
+    }
+
+    #[test]
+    fn a_filter_is_for_all_suites() {
+        let suites = [Suite::Isolation, Suite::Kunit, Suite::Lint, Suite::Series];
+        let (cases, _) = run(&suites, Some("kunit s/t"));
+        assert_eq!(cases.len(), 1);
+        assert_eq!(cases[0].name, "s/t");
+        let (cases, guests) = run(&suites, Some("no such test"));
+        // Only the kernel knows its unit tests.
+        assert_eq!((cases.len(), guests), (0, 1));
+        let (cases, _) = run(&suites, Some("series"));
+        assert_eq!((cases.len(), cases[0].verdict), (1, Verdict::Skip));
     }
 }
