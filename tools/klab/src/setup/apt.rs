@@ -248,7 +248,6 @@ impl Apt {
 
     /// Fetches the lists of packages of these suites.
     fn update(&self, ui: &Ui, suites: &[&str]) -> Result<()> {
-        require_archive(&self.mirror)?;
         for part in ["lists/partial", "cache/archives/partial"] {
             make(&self.folder.join(part))?;
         }
@@ -357,9 +356,22 @@ fn versions_in(madison: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether some version of a package has been downloaded before.
+pub fn is_downloaded(cache: &Cache, package: &str) -> Result<bool> {
+    let start = format!("{package}_");
+    if !cache.downloads().is_dir() {
+        return Ok(false);
+    }
+    for entry in std::fs::read_dir(cache.downloads())? {
+        if entry?.file_name().to_string_lossy().starts_with(&start) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Installs packages for the whole machine, with its own configuration.
 pub fn install(cache: &Cache, ui: &Ui, packages: &[&'static str]) -> Result<()> {
-    require_archive(&mirror_of_machine(Path::new("/etc/apt"))?)?;
     let offline = "see whether the machine's package archive can be reached, then go on with: \
                    cargo klab setup";
     let mut command = Command::new("apt-get");

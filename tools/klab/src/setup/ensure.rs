@@ -1,6 +1,6 @@
 //! Set-up as a whole: refuse first, then say what will be done, then do it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -41,8 +41,23 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain
     }
     let _lock = cache.lock("setup", ui)?;
     announce(cache, ui, &packages, need_base)?;
-    // Looked up before anything is installed, so that a broken configuration stops us early.
-    apt::mirror_of_machine(std::path::Path::new("/etc/apt"))?;
+    // Looked at before anything is begun, so that a broken configuration or network stops us early.
+    let mirror = apt::mirror_of_machine(Path::new("/etc/apt"))?;
+    let source = release.map(|release| format!("linux-source-{release}"));
+    let mut downloads = Vec::new();
+    if rust_src::find(cache)?.is_none() {
+        downloads.push("rust-src");
+    }
+    if need_base {
+        downloads.extend(source.as_deref());
+    }
+    let mut offline = packages.is_empty();
+    for package in downloads {
+        offline &= apt::is_downloaded(cache, package)?;
+    }
+    if !offline {
+        apt::require_archive(&mirror)?;
+    }
     if !packages.is_empty() {
         apt::install(cache, ui, &packages)?;
     }
@@ -78,6 +93,7 @@ pub fn guest_tools(cache: &Cache, ui: &Ui) -> Result<()> {
     machine::require_root("Debian packages have to be installed")?;
     let _lock = cache.lock("setup", ui)?;
     say_packages(ui, &packages);
+    apt::require_archive(&apt::mirror_of_machine(Path::new("/etc/apt"))?)?;
     apt::install(cache, ui, &packages)
 }
 
