@@ -16,7 +16,7 @@ const DEPTH: u32 = 3;
 /// One in so many places where a step may be interrupted, it is.
 const ODDS: u64 = 6;
 
-/// After so many places passed, something goes round in circles.
+/// After so many places and steps passed, something goes round in circles.
 const PATIENCE: u64 = 2_000_000;
 
 type Run = Box<dyn FnOnce()>;
@@ -51,6 +51,11 @@ fn with<R>(f: impl FnOnce(&mut Machine) -> R) -> Option<R> {
 }
 
 impl Machine {
+    fn pass(&mut self) {
+        self.passed += 1;
+        assert!(self.passed < PATIENCE, "goes on for ever");
+    }
+
     fn draw(&mut self) -> u64 {
         // xorshift64*
         self.lot ^= self.lot >> 12;
@@ -120,9 +125,19 @@ pub(crate) fn as_interrupt(f: impl FnOnce()) {
     with(|m| m.interrupt = saved.unwrap_or(false));
 }
 
-/// Whether a device is done with an I/O before its submission returns.
-pub(crate) fn io_is_fast() -> bool {
+/// Whether a device does something before a submission to it returns.
+pub(crate) fn comes_at_once() -> bool {
     with(|m| m.one_in(3)) == Some(true)
+}
+
+/// Whether a device takes only a part of a bio.
+pub(crate) fn device_splits() -> bool {
+    with(|m| m.one_in(3)) == Some(true)
+}
+
+/// A number below `n`.
+pub(crate) fn below(n: u64) -> u64 {
+    with(|m| m.draw() % n).unwrap_or(0)
 }
 
 /// Adds a step that waits until `busy` is not set.
@@ -144,6 +159,7 @@ fn add(run: Run, busy: Option<Rc<Cell<bool>>>, interrupt: bool) {
 /// Runs one step drawn by lot. Returns whether there was one.
 pub fn run_one() -> bool {
     let drawn = with(|m| {
+        m.pass();
         let may: Vec<usize> = (0..m.steps.len())
             .filter(|&i| m.steps[i].busy.as_ref().is_none_or(|busy| !busy.get()))
             .collect();
@@ -179,10 +195,7 @@ pub fn run_all() {
 
 /// A place where others may run.
 pub(crate) fn preempt() {
-    with(|m| {
-        m.passed += 1;
-        assert!(m.passed < PATIENCE, "goes on for ever");
-    });
+    with(Machine::pass);
     while with(|m| m.locks == 0 && m.depth > 0 && m.depth < DEPTH && m.one_in(ODDS)) == Some(true) {
         if !run_one() {
             break;

@@ -89,7 +89,7 @@ fn plan() -> impl Strategy<Value = Plan> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 600,
+        cases: 3000,
         max_shrink_iters: 20_000,
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -3,8 +3,9 @@
 //! Whole disks and partitions.
 
 use super::SECTOR_SIZE;
+use super::bio::Bio;
 use crate::sync::aref::ARef;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -12,12 +13,17 @@ struct Disk {
     minor: u32,
     data: RefCell<Vec<u8>>,
     forbidden: RefCell<Vec<Range<u64>>>,
+    /// Bios that were handed over and are not done.
+    in_flight: Cell<u32>,
 }
+
+type Filter = Rc<dyn Fn(Bio)>;
 
 /// A part of a disk, or all of it.
 #[derive(Clone)]
 pub struct BlockDevice {
     disk: Rc<Disk>,
+    filter: Rc<RefCell<Option<Filter>>>,
     start: u64,
     sectors: u64,
 }
@@ -42,7 +48,9 @@ impl BlockDevice {
                 minor,
                 data: RefCell::new(vec![0; sectors as usize * SECTOR_SIZE]),
                 forbidden: RefCell::default(),
+                in_flight: Cell::new(0),
             }),
+            filter: Rc::default(),
             start: 0,
             sectors,
         }
@@ -53,9 +61,41 @@ impl BlockDevice {
         assert!(start + sectors <= self.sectors);
         BlockDevice {
             disk: self.disk.clone(),
+            filter: Rc::default(),
             start: self.start + start,
             sectors,
         }
+    }
+
+    /// From here on `filter` gets what is submitted to the device, also what the device itself
+    /// submits.
+    pub fn attach(&self, filter: impl Fn(Bio) + 'static) {
+        *self.filter.borrow_mut() = Some(Rc::new(filter));
+    }
+
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.filter.borrow().is_some()
+    }
+
+    pub(crate) fn submit(&self, bio: Bio) {
+        let filter = self.filter.borrow().clone();
+        match filter {
+            Some(filter) => filter(bio),
+            None => bio.pass_on(),
+        }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.disk.in_flight.set(self.disk.in_flight.get() + 1);
+    }
+
+    pub(crate) fn end(&self) {
+        self.disk.in_flight.set(self.disk.in_flight.get() - 1);
+    }
+
+    /// Whether the disk has done all bios that were handed to it.
+    pub fn is_drained(&self) -> bool {
+        self.disk.in_flight.get() == 0
     }
 
     /// From here on I/O to these sectors is a mistake.
