@@ -17,6 +17,8 @@ mod jobs;
 #[cfg(not(feature = "loom"))]
 mod ranges;
 #[cfg(not(feature = "loom"))]
+mod shortage;
+#[cfg(not(feature = "loom"))]
 mod space;
 #[cfg(not(feature = "loom"))]
 mod wire;

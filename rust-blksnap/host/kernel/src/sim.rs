@@ -7,6 +7,7 @@
 //! and others then run in its middle, as if on another processor. What must not
 //! be done in interrupts or under spinning locks is found out.
 
+use crate::alloc::AllocError;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -40,6 +41,10 @@ struct Machine {
     no_memory: u64,
     /// One in so many I/Os fails, none if zero.
     io_errors: u64,
+    /// There are no pages for copies.
+    no_pages: bool,
+    /// How often somebody has waited for some nevertheless.
+    waited: u64,
 }
 
 thread_local! {
@@ -84,6 +89,8 @@ pub fn boot(seed: u64, no_memory: u64, io_errors: u64) -> Boot {
         log: String::new(),
         no_memory,
         io_errors,
+        no_pages: false,
+        waited: 0,
     }));
     Boot(())
 }
@@ -103,7 +110,8 @@ pub fn log(line: std::fmt::Arguments<'_>) {
     use std::fmt::Write;
 
     let kept = with(|m| m.log.write_fmt(line));
-    if kept.is_none() {
+    // The model checker would show it for every order.
+    if kept.is_none() && !cfg!(feature = "loom") {
         eprint!("{line}");
     }
 }
@@ -242,6 +250,27 @@ pub fn trouble(no_memory: u64, io_errors: u64) {
         m.no_memory = no_memory;
         m.io_errors = io_errors;
     });
+}
+
+/// Says whether there are pages for copies from now on.
+pub fn no_pages(none: bool) {
+    with(|m| m.no_pages = none);
+}
+
+/// How often somebody has waited for pages when there were none.
+pub fn waited_for_pages() -> u64 {
+    with(|m| m.waited).unwrap_or(0)
+}
+
+pub(crate) fn may_have_pages(may_wait: bool) -> Result<(), AllocError> {
+    let none = with(|m| {
+        m.waited += u64::from(m.no_pages && may_wait);
+        m.no_pages
+    });
+    match none {
+        Some(true) => Err(AllocError),
+        _ => Ok(()),
+    }
 }
 
 /// Why a step was given up: it would have had to wait for one that it has interrupted.

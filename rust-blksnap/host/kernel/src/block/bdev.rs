@@ -4,6 +4,7 @@
 
 use super::SECTOR_SIZE;
 use super::bio::Bio;
+use crate::sim;
 use crate::sync::aref::ARef;
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -15,9 +16,14 @@ struct Disk {
     forbidden: RefCell<Vec<Range<u64>>>,
     /// Bios that were handed over and are not done.
     in_flight: Cell<u32>,
+    /// Sectors that cannot be read.
+    bad: RefCell<Vec<Range<u64>>>,
+    /// What waits while the disk is held, if it is.
+    held: RefCell<Option<Vec<Held>>>,
 }
 
 type Filter = Rc<dyn Fn(Bio)>;
+type Held = Box<dyn FnOnce()>;
 
 /// A part of a disk, or all of it.
 #[derive(Clone)]
@@ -49,6 +55,8 @@ impl BlockDevice {
                 data: RefCell::new(vec![0; sectors as usize * SECTOR_SIZE]),
                 forbidden: RefCell::default(),
                 in_flight: Cell::new(0),
+                bad: RefCell::default(),
+                held: RefCell::default(),
             }),
             filter: Rc::default(),
             start: 0,
@@ -96,6 +104,42 @@ impl BlockDevice {
     /// Whether the disk has done all bios that were handed to it.
     pub fn is_drained(&self) -> bool {
         self.disk.in_flight.get() == 0
+    }
+
+    /// From here on the driver cannot read these sectors. They can be written, as on disks that have
+    /// others to take their place.
+    pub fn wear_out(&self, sector: u64, sectors: u64) {
+        let from = self.start + sector;
+        self.disk.bad.borrow_mut().push(from..from + sectors);
+    }
+
+    pub(crate) fn is_bad(&self, sector: u64, sectors: u64) -> bool {
+        let range = self.start + sector..self.start + sector + sectors;
+        let bad = self.disk.bad.borrow();
+        bad.iter()
+            .any(|bad| bad.start < range.end && range.start < bad.end)
+    }
+
+    /// From here on the driver's I/O to the disk does not end.
+    pub fn hold(&self) {
+        self.disk.held.borrow_mut().get_or_insert_default();
+    }
+
+    /// It ends again.
+    pub fn release(&self) {
+        for io in self.disk.held.take().into_iter().flatten() {
+            sim::step(io);
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.disk.held.borrow().is_some()
+    }
+
+    /// Keeps what waits for the disk, which is held.
+    pub(crate) fn keep(&self, io: impl FnOnce() + 'static) {
+        let mut held = self.disk.held.borrow_mut();
+        held.get_or_insert_default().push(Box::new(io));
     }
 
     /// From here on I/O to these sectors is a mistake.

@@ -331,6 +331,7 @@ impl Pages {
     pub fn new(nr: usize, flags: Flags) -> Result<Self, AllocError> {
         let mut pages = KVec::<u8>::new();
         pages.reserve(nr, flags)?;
+        sim::may_have_pages(flags.may_wait())?;
         Ok(Pages(RefCell::new(vec![POISON; nr * PAGE_SIZE])))
     }
 
@@ -481,8 +482,19 @@ impl<T: IoOwner> Io<T> {
         }
     }
 
+    fn sectors(&self) -> u64 {
+        let bytes = match &self.memory {
+            Memory::Pages(_, range) | Memory::Part(_, range) => range.len(),
+            Memory::List(list) => list.iter().map(|(_, bytes)| bytes).sum(),
+        };
+        (bytes >> SECTOR_SHIFT) as u64
+    }
+
     fn perform(&self) -> Result {
         if sim::io_fails() {
+            return Err(EIO);
+        }
+        if self.op == Op::Read && self.bdev.is_bad(self.sector, self.sectors()) {
             return Err(EIO);
         }
         let (bytes, range) = match &self.memory {
@@ -513,14 +525,20 @@ impl<T: IoOwner> Io<T> {
     pub fn submit(mut self) {
         sim::might_sleep("submission");
         sim::preempt();
+        if self.bdev.is_held() {
+            let bdev = self.bdev.clone();
+            return bdev.keep(move || self.end());
+        }
         if sim::comes_at_once() {
             self.result = self.perform();
             return sim::as_interrupt(move || T::complete(EndedIo(self)));
         }
-        sim::step(move || {
-            self.result = self.perform();
-            sim::interrupt(move || T::complete(EndedIo(self)));
-        });
+        sim::step(move || self.end());
+    }
+
+    fn end(mut self) {
+        self.result = self.perform();
+        sim::interrupt(move || T::complete(EndedIo(self)));
     }
 }
 
