@@ -17,6 +17,22 @@ mod jobs;
 #[cfg(not(feature = "loom"))]
 mod ranges;
 #[cfg(not(feature = "loom"))]
+mod shortage;
+#[cfg(not(feature = "loom"))]
 mod space;
 #[cfg(not(feature = "loom"))]
 mod wire;
+
+/// So many cases, or a few where the interpreter makes each take as long as many.
+#[cfg(not(feature = "loom"))]
+fn cases(cases: u32) -> proptest::prelude::ProptestConfig {
+    proptest::prelude::ProptestConfig {
+        cases: if cfg!(miri) {
+            cases.div_ceil(100)
+        } else {
+            cases
+        },
+        failure_persistence: None,
+        ..Default::default()
+    }
+}

@@ -6,9 +6,9 @@
 //! others are under way; everything that could run at once runs in an order
 //! drawn by lot. Whatever the order, and whatever fails:
 //!
-//! - the image shows what the original contained at first, or what was written
-//!   to the image, or an error, never anything else, and errors only for a
-//!   reason;
+//! - the image shows what the original contained when the snapshot was taken,
+//!   even if a bio was half done then, or what was written to the image, or an
+//!   error, never anything else, and errors only for a reason;
 //! - the original takes every write, as if there were no snapshot;
 //! - nothing is lost or left, and what is under the storage is never shown;
 //! - the storage grows in time, and nobody touches it after the end;
@@ -124,10 +124,22 @@ struct Snapshot {
     storage: Arc<Storage>,
     /// Submissions that have not returned.
     submitting: Cell<u32>,
+    /// Nobody gets into the filters.
+    frozen: Cell<bool>,
+    /// Writes are copied.
+    held: Cell<bool>,
+    /// All of the image is being looked at, before the end.
+    looked: Cell<bool>,
     /// No more bios must come.
     over: Cell<bool>,
     /// The storage is closed.
     given_back: Cell<bool>,
+}
+
+impl Snapshot {
+    fn has_image(&self) -> bool {
+        self.held.get() && !self.over.get()
+    }
 }
 
 struct Device {
@@ -190,7 +202,7 @@ impl Device {
             origin.access(sector, 1, |bytes| fill(bytes, stamp));
             expected.push(stamp);
             image.push(ImageSector {
-                may_be: vec![stamp],
+                may_be: Vec::new(),
                 written: false,
             });
         }
@@ -203,7 +215,7 @@ impl Device {
         }
         let queue = Arc::new(OwnedQueue::default());
         let cow = Cow::new(&origin, storage, Ranges::new(excluded), sizes, &queue);
-        Rc::new(Device {
+        let device = Rc::new(Device {
             snapshot: snapshot.clone(),
             writing: RefCell::new(vec![false; expected.len()]),
             origin,
@@ -213,7 +225,48 @@ impl Device {
             reads: RefCell::default(),
             begun: Cell::new(0),
             ended: Cell::new(0),
-        })
+        });
+        let weak = Rc::downgrade(&device);
+        device.origin.attach(move |bio| {
+            let device = weak.upgrade().expect("bios end before their device goes");
+            device.filter(bio);
+        });
+        device
+    }
+
+    /// The snapshot begins: the image is what the original contains now.
+    fn take(&self) {
+        for (sector, image) in self.image.borrow_mut().iter_mut().enumerate() {
+            // What is under the storage has a content of its own.
+            if image.may_be.is_empty() {
+                let stamp = self
+                    .origin
+                    .access(sector as u64, 1, |bytes| stamp_of(bytes));
+                image.may_be = vec![stamp.expect("writes are of whole sectors")];
+            }
+        }
+    }
+
+    /// All that is submitted to the original comes here: what a test does, what the driver lets go
+    /// on, and what the disk splits off.
+    fn filter(self: &Rc<Self>, bio: Bio) {
+        let snapshot = &self.snapshot;
+        if snapshot.frozen.get() {
+            if bio.is_nowait() {
+                return bio.end(Err(EAGAIN));
+            }
+            let device = self.clone();
+            return sim::step(move || device.filter(bio));
+        }
+        snapshot.submitting.set(snapshot.submitting.get() + 1);
+        let pass = match snapshot.has_image() {
+            true => self.cow.write(bio, Context::Submitter),
+            false => Some(bio),
+        };
+        if let Some(bio) = pass {
+            bio.pass_on();
+        }
+        snapshot.submitting.set(snapshot.submitting.get() - 1);
     }
 
     /// Whether a range of the original's sectors lies under the storage, rounded up to whole
@@ -235,7 +288,7 @@ impl Device {
 
     fn submit(self: &Rc<Self>, number: u64, action: Action, first: u64, sectors: u64) {
         let first = first % self.origin.sectors();
-        let range = first..(first + sectors).min(self.origin.sectors());
+        let range = first..first.saturating_add(sectors).min(self.origin.sectors());
         // None of those that must not be seen is the stamp of another sector.
         let stamp = (number + 1) << 32;
         let submitting = &self.snapshot.submitting;
@@ -299,13 +352,7 @@ impl Device {
             data: Self::data(&range, stamp),
             end: Box::new(end),
         });
-        let pass = match self.snapshot.over.get() {
-            true => Some(bio),
-            false => self.cow.write(bio, Context::Submitter),
-        };
-        if let Some(bio) = pass {
-            bio.resubmit();
-        }
+        bio.resubmit();
     }
 
     fn image_bio(
@@ -328,7 +375,7 @@ impl Device {
     }
 
     fn image_read(self: &Rc<Self>, range: Range<u64>, id: u64) {
-        if self.snapshot.over.get() {
+        if !self.snapshot.has_image() {
             return self.done();
         }
         let may_be = range
@@ -374,7 +421,7 @@ impl Device {
         let busy = self.image.borrow()[sectors.clone()]
             .iter()
             .any(|s| s.written);
-        if busy || self.snapshot.over.get() {
+        if busy || !self.snapshot.has_image() {
             return self.done();
         }
         let stamp_at = move |sector: u64| if stamp == 0 { 0 } else { stamp | sector };
@@ -468,6 +515,9 @@ impl World {
             storage: storage(&plan, &disk),
             plan,
             submitting: Cell::new(0),
+            frozen: Cell::new(false),
+            held: Cell::new(false),
+            looked: Cell::new(false),
             over: Cell::new(false),
             given_back: Cell::new(false),
         });
@@ -483,17 +533,54 @@ impl World {
         })
     }
 
+    /// Begins the snapshot as the driver does: nobody submits, and the disk has done what it had.
+    /// What it has split off, and not submitted yet, comes when the snapshot is held.
+    fn take(self: &Rc<Self>) {
+        let snapshot = &self.snapshot;
+        snapshot.frozen.set(true);
+        let drained = self.devices.iter().all(|d| d.origin.is_drained());
+        if snapshot.submitting.get() > 0 || !drained {
+            let world = self.clone();
+            return sim::step(move || world.take());
+        }
+        for device in &self.devices {
+            device.take();
+        }
+        snapshot.held.set(true);
+        snapshot.frozen.set(false);
+    }
+
     /// Ends the snapshot as the driver does: no more bios come, those under way end.
     fn tear_down(self: &Rc<Self>) {
         let world = self.clone();
         let again = move || world.tear_down();
-        if self.snapshot.submitting.get() > 0 {
+        let snapshot = &self.snapshot;
+        if !snapshot.held.get() {
             return sim::step(again);
         }
-        for device in &self.devices {
-            device.cow.close();
+        // In the middle of things, or after a look at everything that there is.
+        if snapshot.plan.seed & 1 << 40 != 0 && !snapshot.looked.replace(true) {
+            for (number, device) in self.devices.iter().enumerate() {
+                let id = snapshot.plan.actions.len() + number;
+                device.submit(id as u64, Action::ImageRead, 0, u64::MAX);
+            }
+            return sim::step(again);
         }
-        self.snapshot.over.set(true);
+        let reading = |device: &Rc<Device>| !device.reads.borrow().is_empty();
+        if snapshot.looked.get() && self.devices.iter().any(reading) {
+            return sim::step(again);
+        }
+        if !snapshot.over.get() {
+            for device in &self.devices {
+                device.cow.close();
+            }
+            snapshot.frozen.set(true);
+            if snapshot.submitting.get() > 0 {
+                return sim::step(again);
+            }
+            snapshot.over.set(true);
+            snapshot.frozen.set(false);
+        }
         let world = self.clone();
         let wait = move || {
             for device in &world.devices {
@@ -530,22 +617,26 @@ impl World {
         }
     }
 
-    fn next(self: &Rc<Self>, number: u64, last: u64) {
+    fn next(self: &Rc<Self>, number: u64, first: Option<u64>, last: u64) {
         let world = self.clone();
         sim::step(move || {
-            // The next one, and the end, may come in the middle of this one.
+            // The next one, the beginning and the end may come in the middle of this one.
+            if Some(number) == first {
+                let other = world.clone();
+                sim::step(move || other.take());
+            }
             if number == last {
                 let other = world.clone();
                 sim::step(move || other.tear_down());
             }
             let actions = &world.snapshot.plan.actions;
             if number + 1 < actions.len() as u64 {
-                world.next(number + 1, last);
+                world.next(number + 1, first, last);
             }
-            let (action, first, sectors) = actions[number as usize];
+            let (action, at, sectors) = actions[number as usize];
             let devices = world.devices.len() as u64;
-            let device = &world.devices[(first % devices) as usize];
-            device.submit(number, action, first / devices, sectors);
+            let device = &world.devices[(at % devices) as usize];
+            device.submit(number, action, at / devices, sectors);
         });
     }
 
@@ -562,7 +653,11 @@ impl World {
         assert!(copied <= space.used() * SECTOR_SIZE as u64);
         assert!(space.used() <= space.capacity());
         let begun: u64 = self.devices.iter().map(|device| device.begun.get()).sum();
-        assert_eq!(begun, self.snapshot.plan.actions.len() as u64);
+        let mut asked = self.snapshot.plan.actions.len();
+        if self.snapshot.looked.get() {
+            asked += self.devices.len();
+        }
+        assert_eq!(begun, asked as u64);
     }
 }
 
@@ -573,7 +668,16 @@ pub(crate) fn check(plan: Plan) {
     // The end comes in the middle of things, or when all has been asked for.
     let plan = &world.snapshot.plan;
     let actions = plan.actions.len() as u64;
-    world.next(0, (plan.seed % (actions * 3)).min(actions - 1));
+    let last = (plan.seed % (actions * 3)).min(actions - 1);
+    // The snapshot is there from the beginning, or some writes come before it.
+    let first = match (plan.seed >> 32).is_multiple_of(2) {
+        true => {
+            world.take();
+            None
+        }
+        false => Some((plan.seed >> 33) % (last + 1)),
+    };
+    world.next(0, first, last);
     sim::run_all();
 
     world.is_at_rest();

@@ -26,6 +26,11 @@ impl Flags {
     const fn or(self, other: Self) -> Self {
         Flags(self.0 | other.0)
     }
+
+    /// Whether whoever allocates may be made to wait.
+    pub(crate) const fn may_wait(self) -> bool {
+        self.0 & flags::GFP_NOWAIT.or(flags::GFP_ATOMIC).0 == 0
+    }
 }
 
 /// Ways to allocate.
@@ -65,7 +70,7 @@ pub fn fail_after(count: Option<usize>) {
 
 /// To be asked before anything is allocated.
 pub fn may_allocate(flags: Flags) -> Result<(), AllocError> {
-    if flags.0 & flags::GFP_NOWAIT.or(flags::GFP_ATOMIC).0 == 0 {
+    if flags.may_wait() {
         sim::might_sleep("allocation");
         // Still short after a while.
         let may_fail = flags.0 & flags::__GFP_RETRY_MAYFAIL.0 != 0;

@@ -7,6 +7,7 @@
 //! and others then run in its middle, as if on another processor. What must not
 //! be done in interrupts or under spinning locks is found out.
 
+use crate::alloc::AllocError;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
@@ -16,7 +17,7 @@ const DEPTH: u32 = 3;
 /// One in so many places where a step may be interrupted, it is.
 const ODDS: u64 = 6;
 
-/// After so many places passed, something goes round in circles.
+/// After so many places and steps passed, something goes round in circles.
 const PATIENCE: u64 = 2_000_000;
 
 type Run = Box<dyn FnOnce()>;
@@ -40,6 +41,10 @@ struct Machine {
     no_memory: u64,
     /// One in so many I/Os fails, none if zero.
     io_errors: u64,
+    /// There are no pages for copies.
+    no_pages: bool,
+    /// How often somebody has waited for some nevertheless.
+    waited: u64,
 }
 
 thread_local! {
@@ -51,6 +56,11 @@ fn with<R>(f: impl FnOnce(&mut Machine) -> R) -> Option<R> {
 }
 
 impl Machine {
+    fn pass(&mut self) {
+        self.passed += 1;
+        assert!(self.passed < PATIENCE, "goes on for ever");
+    }
+
     fn draw(&mut self) -> u64 {
         // xorshift64*
         self.lot ^= self.lot >> 12;
@@ -79,6 +89,8 @@ pub fn boot(seed: u64, no_memory: u64, io_errors: u64) -> Boot {
         log: String::new(),
         no_memory,
         io_errors,
+        no_pages: false,
+        waited: 0,
     }));
     Boot(())
 }
@@ -98,7 +110,8 @@ pub fn log(line: std::fmt::Arguments<'_>) {
     use std::fmt::Write;
 
     let kept = with(|m| m.log.write_fmt(line));
-    if kept.is_none() {
+    // The model checker would show it for every order.
+    if kept.is_none() && !cfg!(feature = "loom") {
         eprint!("{line}");
     }
 }
@@ -120,9 +133,19 @@ pub(crate) fn as_interrupt(f: impl FnOnce()) {
     with(|m| m.interrupt = saved.unwrap_or(false));
 }
 
-/// Whether a device is done with an I/O before its submission returns.
-pub(crate) fn io_is_fast() -> bool {
+/// Whether a device does something before a submission to it returns.
+pub(crate) fn comes_at_once() -> bool {
     with(|m| m.one_in(3)) == Some(true)
+}
+
+/// Whether a device takes only a part of a bio.
+pub(crate) fn device_splits() -> bool {
+    with(|m| m.one_in(3)) == Some(true)
+}
+
+/// A number below `n`.
+pub(crate) fn below(n: u64) -> u64 {
+    with(|m| m.draw() % n).unwrap_or(0)
 }
 
 /// Adds a step that waits until `busy` is not set.
@@ -144,6 +167,7 @@ fn add(run: Run, busy: Option<Rc<Cell<bool>>>, interrupt: bool) {
 /// Runs one step drawn by lot. Returns whether there was one.
 pub fn run_one() -> bool {
     let drawn = with(|m| {
+        m.pass();
         let may: Vec<usize> = (0..m.steps.len())
             .filter(|&i| m.steps[i].busy.as_ref().is_none_or(|busy| !busy.get()))
             .collect();
@@ -179,10 +203,7 @@ pub fn run_all() {
 
 /// A place where others may run.
 pub(crate) fn preempt() {
-    with(|m| {
-        m.passed += 1;
-        assert!(m.passed < PATIENCE, "goes on for ever");
-    });
+    with(Machine::pass);
     while with(|m| m.locks == 0 && m.depth > 0 && m.depth < DEPTH && m.one_in(ODDS)) == Some(true) {
         if !run_one() {
             break;
@@ -229,6 +250,27 @@ pub fn trouble(no_memory: u64, io_errors: u64) {
         m.no_memory = no_memory;
         m.io_errors = io_errors;
     });
+}
+
+/// Says whether there are pages for copies from now on.
+pub fn no_pages(none: bool) {
+    with(|m| m.no_pages = none);
+}
+
+/// How often somebody has waited for pages when there were none.
+pub fn waited_for_pages() -> u64 {
+    with(|m| m.waited).unwrap_or(0)
+}
+
+pub(crate) fn may_have_pages(may_wait: bool) -> Result<(), AllocError> {
+    let none = with(|m| {
+        m.waited += u64::from(m.no_pages && may_wait);
+        m.no_pages
+    });
+    match none {
+        Some(true) => Err(AllocError),
+        _ => Ok(()),
+    }
 }
 
 /// Why a step was given up: it would have had to wait for one that it has interrupted.

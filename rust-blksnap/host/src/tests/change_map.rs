@@ -82,6 +82,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
+    #![proptest_config(super::cases(256))]
+
     #[test]
     fn blocks_cover_the_device(sectors in any_magnitude(), limits in limits()) {
         let block = block_of(sectors, &limits);

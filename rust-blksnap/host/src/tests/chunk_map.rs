@@ -40,6 +40,8 @@ fn around(map: &ChunkMap, chunk: u64, block: u64, vicinity: u64) -> (u64, u64) {
 }
 
 proptest! {
+    #![proptest_config(super::cases(256))]
+
     #[test]
     fn what_is_around_is_on_the_original(
         chunks in 1..1400u64,

@@ -5,12 +5,23 @@
 use crate::{
     change_map::{ChangeMap, Limits},
     chunk_map::{ChunkMap, State},
-    jobs::Ended,
+    cow::{Context, Cow, Sizes},
+    jobs::{Ended, Job, Phase},
+    ranges::Ranges,
     space::{Piece, Space},
+    storage::Storage,
 };
 use kernel::{
+    block::{
+        bdev::BlockDevice,
+        bio::{BioList, Pages},
+    },
     prelude::*,
-    sync::atomic::{ordering::Relaxed, Atomic},
+    sync::atomic::{
+        ordering::{Acquire, Relaxed, Release},
+        Atomic,
+    },
+    workqueue::OwnedQueue,
 };
 use loom::{sync::Arc, thread};
 use std::sync::atomic::{AtomicUsize, Ordering as Order};
@@ -134,6 +145,173 @@ fn a_list_becomes_words_unseen() {
             [states[0], states[2], states[3]],
             [1, 5, 9].map(State::Copied)
         );
+    });
+}
+
+/// One chunk of a device, read through the image while it is written and while the snapshot is
+/// given up. All of it is the driver's own but the steps of each party, which are those of
+/// `cow.rs` and `image.rs` without their I/O.
+struct Chunk {
+    cow: kernel::sync::Arc<Cow>,
+    /// What the original contains.
+    original: Atomic<u32>,
+    /// What the copy contains.
+    copy: Atomic<u32>,
+}
+
+const OLD: u32 = 1;
+const NEW: u32 = 2;
+
+/// The chunk. Others of its region were copied, so that the region has words, read without a lock.
+const CHUNK: u64 = 3;
+
+impl Chunk {
+    fn new() -> Arc<Self> {
+        let device = BlockDevice::new(0, 64);
+        let storage = Storage::new(Vec::new(), &[], [], 0).unwrap();
+        let sizes = Sizes {
+            min_shift: 12,
+            max_count_shift: 32,
+            max_shift: 12,
+            max_jobs: 8,
+        };
+        let queue = kernel::sync::Arc::new(OwnedQueue::default());
+        let cow = Cow::new(&device, &storage, Ranges::default(), &sizes, &queue).unwrap();
+        for chunk in [0, 1, 2] {
+            let mut room = cow.map.room(chunk, 1, GFP_NOWAIT).unwrap();
+            assert!(cow.map.install(chunk, 1, &mut room));
+            cow.map.set(chunk, State::Copied(chunk));
+        }
+        Arc::new(Chunk {
+            cow,
+            original: Atomic::new(OLD),
+            copy: Atomic::new(0),
+        })
+    }
+
+    /// The device does one thing after the other, and who sees what was written sees what was done
+    /// before it was submitted. The model checker tries more orders of what is changed than of
+    /// what is only looked at.
+    fn device_reads(&self) -> u32 {
+        self.original.fetch_add(0, Acquire)
+    }
+
+    fn device_writes(&self) {
+        self.original.xchg(NEW, Release);
+    }
+
+    /// `Cow::write`, with the copy that it starts.
+    fn write(&self) {
+        if self.cow.error().is_ok() && self.cow.map.get(CHUNK) == State::Original {
+            let number = self.start();
+            // It is read.
+            let read = self.device_reads();
+            match self.cow.error() {
+                Ok(()) => {
+                    let mut jobs = self.cow.jobs.lock();
+                    if jobs.get(number).is_some() {
+                        self.copy.store(read, Relaxed);
+                        self.cow.map.set(CHUNK, State::Storing(number));
+                        jobs.is_read(number);
+                    }
+                }
+                Err(_) => self.finish(number),
+            }
+        }
+        self.device_writes();
+    }
+
+    /// `Cow::start_copy`.
+    fn start(&self) -> u32 {
+        let mut jobs = self.cow.jobs.lock();
+        let permit = jobs.permit(4096, Context::Worker).unwrap();
+        self.cow.map.set(CHUNK, State::Copying(permit.job));
+        let job = Job {
+            first: CHUNK,
+            chunks: 1,
+            place: 0,
+            others: KVec::new(),
+            bytes: permit.bytes,
+            pages: kernel::sync::Arc::new(Pages::new(1, GFP_KERNEL).unwrap()),
+            reserve: false,
+            more: false,
+            phase: Phase::Read,
+            pending: 1,
+            writers: BioList::new(),
+            image_writers: BioList::new(),
+        };
+        jobs.start(&permit, job);
+        permit.job
+    }
+
+    /// `Cow::finish`, of a copy that has failed.
+    fn finish(&self, number: u32) {
+        let mut jobs = self.cow.jobs.lock();
+        if jobs.get(number).is_some() {
+            self.cow.map.set(CHUNK, State::Original);
+            jobs.finish(number, false);
+        }
+    }
+
+    /// The snapshot is given up: its copies end, and writes go on without any.
+    fn give_up(&self) {
+        self.cow.fail(EIO);
+        // The only copy that there can be has the number of the first.
+        self.finish(0);
+        self.device_writes();
+    }
+
+    /// What the image shows: `ImageIo::complete` after a read of the original, and `read_memory` if
+    /// that came too late. Nothing if the read fails, or would have to be tried again.
+    fn read(&self) -> Option<u32> {
+        let read = self.device_reads();
+        let late = !self.cow.map.get(CHUNK).is_on_original();
+        self.cow.error().ok()?;
+        if !late {
+            return Some(read);
+        }
+        let mut jobs = self.cow.jobs.lock();
+        match self.cow.map.get(CHUNK) {
+            State::Storing(number) => jobs.get(number).map(|_| self.copy.load(Relaxed)),
+            _ => None,
+        }
+    }
+}
+
+/// An image never shows what was written to the original, whether a write is let go on because
+/// there is a copy or because there will be none.
+#[test]
+fn an_image_shows_nothing_new() {
+    model(|| {
+        let chunk = Chunk::new();
+        let writer = {
+            let chunk = chunk.clone();
+            thread::spawn(move || chunk.write())
+        };
+        let other = {
+            let chunk = chunk.clone();
+            thread::spawn(move || chunk.give_up())
+        };
+        let shown = chunk.read();
+        assert!(shown.is_none_or(|shown| shown == OLD), "{shown:?}");
+        writer.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(chunk.read(), None);
+    });
+}
+
+/// It does show what was there while a write goes on, from the original or from the copy.
+#[test]
+fn an_image_shows_what_is_overwritten() {
+    model(|| {
+        let chunk = Chunk::new();
+        let writer = {
+            let chunk = chunk.clone();
+            thread::spawn(move || chunk.write())
+        };
+        assert_eq!(chunk.read(), Some(OLD));
+        writer.join().unwrap();
+        assert_eq!(chunk.read(), Some(OLD));
     });
 }
 

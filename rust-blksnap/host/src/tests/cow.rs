@@ -89,10 +89,8 @@ fn plan() -> impl Strategy<Value = Plan> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 600,
         max_shrink_iters: 20_000,
-        failure_persistence: None,
-        ..ProptestConfig::default()
+        ..super::cases(3000)
     })]
 
     #[test]

@@ -39,6 +39,8 @@ enum Step {
 }
 
 proptest! {
+    #![proptest_config(super::cases(256))]
+
     #[test]
     fn permissions_are_bounded_and_come_back(
         max in prop_oneof![Just(u32::MAX), 0..8u32],

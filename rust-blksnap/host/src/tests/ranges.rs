@@ -20,6 +20,8 @@ fn range() -> impl Strategy<Value = Range<u64>> {
 }
 
 proptest! {
+    #![proptest_config(super::cases(256))]
+
     #[test]
     fn a_set_has_what_its_ranges_have(
         ranges in prop::collection::vec(range(), 0..12),

@@ -34,6 +34,8 @@ fn sectors(pieces: impl IntoIterator<Item = Piece>) -> Vec<(usize, u64)> {
 }
 
 proptest! {
+    #![proptest_config(super::cases(256))]
+
     #[test]
     fn what_is_handed_out_is_handed_out_once_and_in_order(
         extents in extents(),

@@ -35,6 +35,8 @@ fn happened() -> impl Strategy<Value = Happened> {
 }
 
 proptest! {
+    #![proptest_config(super::cases(256))]
+
     #[test]
     fn what_is_sent_arrives(
         rest: u8,

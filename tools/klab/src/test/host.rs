@@ -4,23 +4,102 @@ use std::collections::BTreeSet;
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use super::board::{Board, Case, Verdict};
 use super::suite::Lab;
+use crate::exec::text_of;
 use crate::setup::bindgen;
 use crate::signals::Watched;
 
 /// Names the generator of bindings for the test that makes them anew.
 const BINDGEN: &str = "BINDGEN";
 
-/// What cargo is asked to test: everything, and then what only the model checker can.
-const RUNS: &[&[&str]] = &[
-    &["--workspace"],
-    &["--package", "blksnap-host", "--features", "loom"],
-];
+/// A crate that is tested in further ways.
+const DRIVER: &str = "blksnap-host";
+
+/// One way to run tests.
+struct Way {
+    /// Told with the names of the tests, unless it is the usual way.
+    name: &'static str,
+    /// What cargo is asked to do.
+    words: Vec<String>,
+    environment: Vec<(&'static str, &'static str)>,
+    /// Whether the program can be started in a way that tells times.
+    timed: bool,
+}
+
+impl Way {
+    fn new(name: &'static str, words: &str) -> Self {
+        Self {
+            name,
+            words: words.split(' ').map(str::to_owned).collect(),
+            environment: Vec::new(),
+            timed: true,
+        }
+    }
+}
+
+/// Everything, what only the model checker can test, and what finds mistakes in the use of memory.
+/// Those that this toolchain cannot do come with the reason.
+fn ways() -> Vec<Result<Way, (&'static str, String)>> {
+    vec![
+        Ok(Way::new("", "test --workspace --release")),
+        Ok(Way::new(
+            "",
+            &format!("test --package {DRIVER} --features loom --release"),
+        )),
+        sanitized(),
+        interpreted(),
+    ]
+}
+
+fn sanitized() -> Result<Way, (&'static str, String)> {
+    let name = "address sanitizer";
+    let told = |words: &[&str]| {
+        text_of(Command::new("rustc").args(words)).map_err(|error| (name, format!("{error:#}")))
+    };
+    let version = told(&["-vV"])?;
+    let target = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let target = target.ok_or((name, "rustc does not name its target".to_owned()))?;
+    let sysroot = told(&["--print", "sysroot"])?;
+    let folder = Path::new(sysroot.trim())
+        .join("lib/rustlib")
+        .join(target)
+        .join("lib");
+    let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+    if !names.into_iter().any(|name| name.ends_with("_rt.asan.a")) {
+        return Err((name, "the toolchain is without its runtime".to_owned()));
+    }
+    let words = format!("test --package {DRIVER} --lib --release --target {target}");
+    let mut way = Way::new(name, &words);
+    // Of those that a stable compiler has, but wants to be asked for in this way.
+    way.environment = vec![
+        ("RUSTC_BOOTSTRAP", "1"),
+        ("RUSTFLAGS", "-Zsanitizer=address"),
+    ];
+    Ok(way)
+}
+
+fn interpreted() -> Result<Way, (&'static str, String)> {
+    let name = "miri";
+    if text_of(Command::new("cargo").args(["miri", "--version"])).is_err() {
+        let reason = "the toolchain has no `cargo miri`: rustup +nightly component add miri, \
+                      then RUSTUP_TOOLCHAIN=nightly";
+        return Err((name, reason.to_owned()));
+    }
+    let mut way = Way::new(name, &format!("miri test --package {DRIVER} --lib"));
+    // It has a runner of its own.
+    way.timed = false;
+    // The corpus is in files.
+    way.environment = vec![("MIRIFLAGS", "-Zmiri-disable-isolation")];
+    Ok(way)
+}
 
 /// How cargo starts a test program. The standard harness tells times only to those who ask for
 /// unstable options, in the program's environment; other harnesses do not know the option.
@@ -37,14 +116,25 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     crate::cache::make(&lab.results)?;
     let mut log = std::fs::File::create(lab.results.join("host.log"))?;
     let generator = bindgen::find(lab.cache)?;
-    for &what in RUNS {
+    for way in ways() {
+        let way = match way {
+            Ok(way) => way,
+            Err((name, reason)) => {
+                if lab.chosen(&format!("host {name}")) {
+                    board.add(Case::new("host", name, Verdict::Skip, reason));
+                }
+                continue;
+            }
+        };
         let cargo = || {
             let mut command = Command::new("cargo");
             command
-                .arg("test")
-                .args(what)
-                .args(["--release", "--no-fail-fast", "--color", "never"])
-                .args(["--config", RUNNER]);
+                .args(&way.words)
+                .args(["--no-fail-fast", "--color", "never"])
+                .envs(way.environment.iter().copied());
+            if way.timed {
+                command.args(["--config", RUNNER]);
+            }
             if let Some(generator) = generator
                 .as_ref()
                 .filter(|_| env::var_os(BINDGEN).is_none())
@@ -58,13 +148,13 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
             // The harness looks for a part of the name alone; ours has the program in front.
             let mut list = cargo();
             list.args(["--", "--list"]);
-            let names = run_cargo(lab, board, list, &mut log)?;
+            let names = run_cargo(lab, board, way.name, list, &mut log)?;
             if names.is_empty() {
                 continue;
             }
             command.args(["--", "--exact"]).args(names);
         }
-        run_cargo(lab, board, command, &mut log)?;
+        run_cargo(lab, board, way.name, command, &mut log)?;
     }
     Ok(())
 }
@@ -73,6 +163,7 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
 fn run_cargo(
     lab: &Lab<'_>,
     board: &Board,
+    way: &'static str,
     mut command: Command,
     log: &mut std::fs::File,
 ) -> Result<BTreeSet<String>> {
@@ -86,11 +177,17 @@ fn run_cargo(
     let mut child = command.spawn().context("cannot start cargo")?;
     drop(command);
     let watched = Watched::new(child.id(), false);
-    let mut task = lab
-        .ui
-        .task("building and running the tests of the workspace", None);
+    let what = match way {
+        "" => "building and running the tests of the workspace".to_owned(),
+        way => format!("building and running tests: {way}"),
+    };
+    let start = Instant::now();
+    let mut task = lab.ui.task(what, None);
     let chosen = |name: &str| lab.chosen(&format!("host {name}"));
-    let mut parser = Parser::default();
+    let mut parser = Parser {
+        way,
+        ..Parser::default()
+    };
     let mut names = BTreeSet::new();
     for (number, line) in BufReader::new(reader).split(b'\n').enumerate() {
         let line = String::from_utf8_lossy(&line?).into_owned();
@@ -108,13 +205,18 @@ fn run_cargo(
     let status = child.wait()?;
     drop(watched);
     task.done();
+    if !way.is_empty() {
+        lab.ui
+            .say(format!("{way}: {:.0} s", start.elapsed().as_secs_f64()));
+    }
     if !status.success() && parser.failed == 0 {
         let reason = format!(
             "cargo test failed ({status}); see {}: {}",
             lab.results.join("host.log").display(),
             parser.error.unwrap_or_default()
         );
-        board.add(Case::new("host", "cargo test", Verdict::Fail, reason));
+        let name = format!("cargo test {way}");
+        board.add(Case::new("host", name.trim(), Verdict::Fail, reason));
     }
     Ok(names)
 }
@@ -138,6 +240,7 @@ fn split_time(text: &str) -> (&str, f64) {
 /// Reads what the standard test harness prints.
 #[derive(Default)]
 struct Parser {
+    way: &'static str,
     program: String,
     /// A name whose verdict stands at the start of a later line, after what the test printed.
     pending: Option<String>,
@@ -181,13 +284,16 @@ impl Parser {
     }
 
     fn verdict(&mut self, name: &str, text: &str) -> Option<Case> {
-        let name = format!(
+        let mut name = format!(
             "{} {}",
             self.program,
             name.trim_end_matches(" - should panic")
         );
         let (text, seconds) = split_time(text);
         let timed = |case: Case| Some(Case { seconds, ..case });
+        if !self.way.is_empty() {
+            name.push_str(&format!(" ({})", self.way));
+        }
         if text == "ok" {
             timed(Case::new("host", &name, Verdict::Pass, ""))
         } else if text == "FAILED" {
@@ -269,6 +375,26 @@ mod tests {
         assert_eq!(listed("a::b: test"), Some("a::b"));
         assert_eq!(listed("a::b: bench"), None);
         assert!(Parser::default().line("a::b: test").is_none());
+    }
+
+    #[test]
+    fn tests_that_run_in_two_ways_have_two_names() {
+        let mut parser = Parser {
+            way: "miri",
+            ..Parser::default()
+        };
+        parser.line("     Running unittests src/lib.rs (target/miri/x/deps/driver-0123)");
+        let case = parser.line("test a::b ... ok").unwrap();
+        assert_eq!(case.name, "driver a::b (miri)");
+    }
+
+    #[test]
+    fn what_cannot_be_run_has_a_reason() {
+        let all = ways();
+        assert_eq!(all.len(), 4);
+        assert!(all[..2].iter().all(Result::is_ok));
+        let mut missing = all.iter().filter_map(|way| way.as_ref().err());
+        assert!(missing.all(|(name, reason)| !name.is_empty() && reason.len() > 20));
     }
 
     #[test]

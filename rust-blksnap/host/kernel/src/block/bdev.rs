@@ -3,8 +3,10 @@
 //! Whole disks and partitions.
 
 use super::SECTOR_SIZE;
+use super::bio::Bio;
+use crate::sim;
 use crate::sync::aref::ARef;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -26,12 +28,22 @@ struct Disk {
     minor: u32,
     data: RefCell<Vec<u8>>,
     forbidden: RefCell<Vec<Range<u64>>>,
+    /// Bios that were handed over and are not done.
+    in_flight: Cell<u32>,
+    /// Sectors that cannot be read.
+    bad: RefCell<Vec<Range<u64>>>,
+    /// What waits while the disk is held, if it is.
+    held: RefCell<Option<Vec<Held>>>,
 }
+
+type Filter = Rc<dyn Fn(Bio)>;
+type Held = Box<dyn FnOnce()>;
 
 /// A part of a disk, or all of it.
 #[derive(Clone)]
 pub struct BlockDevice {
     disk: Rc<Disk>,
+    filter: Rc<RefCell<Option<Filter>>>,
     start: u64,
     sectors: u64,
 }
@@ -56,7 +68,11 @@ impl BlockDevice {
                 minor,
                 data: RefCell::new(vec![0; sectors as usize * SECTOR_SIZE]),
                 forbidden: RefCell::default(),
+                in_flight: Cell::new(0),
+                bad: RefCell::default(),
+                held: RefCell::default(),
             }),
+            filter: Rc::default(),
             start: 0,
             sectors,
         }
@@ -67,9 +83,77 @@ impl BlockDevice {
         assert!(start + sectors <= self.sectors);
         BlockDevice {
             disk: self.disk.clone(),
+            filter: Rc::default(),
             start: self.start + start,
             sectors,
         }
+    }
+
+    /// From here on `filter` gets what is submitted to the device, also what the device itself
+    /// submits.
+    pub fn attach(&self, filter: impl Fn(Bio) + 'static) {
+        *self.filter.borrow_mut() = Some(Rc::new(filter));
+    }
+
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.filter.borrow().is_some()
+    }
+
+    pub(crate) fn submit(&self, bio: Bio) {
+        let filter = self.filter.borrow().clone();
+        match filter {
+            Some(filter) => filter(bio),
+            None => bio.pass_on(),
+        }
+    }
+
+    pub(crate) fn begin(&self) {
+        self.disk.in_flight.set(self.disk.in_flight.get() + 1);
+    }
+
+    pub(crate) fn end(&self) {
+        self.disk.in_flight.set(self.disk.in_flight.get() - 1);
+    }
+
+    /// Whether the disk has done all bios that were handed to it.
+    pub fn is_drained(&self) -> bool {
+        self.disk.in_flight.get() == 0
+    }
+
+    /// From here on the driver cannot read these sectors. They can be written, as on disks that have
+    /// others to take their place.
+    pub fn wear_out(&self, sector: u64, sectors: u64) {
+        let from = self.start + sector;
+        self.disk.bad.borrow_mut().push(from..from + sectors);
+    }
+
+    pub(crate) fn is_bad(&self, sector: u64, sectors: u64) -> bool {
+        let range = self.start + sector..self.start + sector + sectors;
+        let bad = self.disk.bad.borrow();
+        bad.iter()
+            .any(|bad| bad.start < range.end && range.start < bad.end)
+    }
+
+    /// From here on the driver's I/O to the disk does not end.
+    pub fn hold(&self) {
+        self.disk.held.borrow_mut().get_or_insert_default();
+    }
+
+    /// It ends again.
+    pub fn release(&self) {
+        for io in self.disk.held.take().into_iter().flatten() {
+            sim::step(io);
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.disk.held.borrow().is_some()
+    }
+
+    /// Keeps what waits for the disk, which is held.
+    pub(crate) fn keep(&self, io: impl FnOnce() + 'static) {
+        let mut held = self.disk.held.borrow_mut();
+        held.get_or_insert_default().push(Box::new(io));
     }
 
     /// From here on I/O to these sectors is a mistake.

@@ -26,6 +26,9 @@ pub enum Op {
     Other,
 }
 
+/// What is done at the end.
+pub type End = Box<dyn FnOnce(Result)>;
+
 /// What a submitter has to say.
 pub struct Request {
     /// Where a bio goes that is let go on.
@@ -41,7 +44,7 @@ pub struct Request {
     /// What is written or was read.
     pub data: Rc<RefCell<Vec<u8>>>,
     /// Called at the end.
-    pub end: Box<dyn FnOnce(Result)>,
+    pub end: End,
 }
 
 /// A bio that somebody else has submitted.
@@ -83,11 +86,78 @@ impl Bio {
         (request.end)(result);
     }
 
-    /// Lets it go on to the device.
-    pub fn resubmit(mut self) {
+    /// Submits it once more, to whatever filters the device.
+    pub fn resubmit(self) {
+        sim::might_sleep("submission");
+        sim::preempt();
+        self.request().bdev.clone().submit(self);
+    }
+
+    /// Hands it to the device, below the filter.
+    ///
+    /// The device may take only a part of it. It submits the rest by itself, to the filter: at once
+    /// or when much else has happened.
+    pub fn pass_on(mut self) {
         sim::might_sleep("submission");
         let request = self.0.take().expect("in use until consumed");
         sim::preempt();
+        if request.bdev.is_filtered() && request.sectors > 1 && sim::device_splits() {
+            if request.nowait {
+                // As for any device that cannot take all of it.
+                return (request.end)(Err(EAGAIN));
+            }
+            let sectors = 1 + sim::below(request.sectors - 1);
+            let (front, rest) = request.split(sectors);
+            front.start();
+            let rest = Bio::submit(rest);
+            if sim::comes_at_once() {
+                rest.resubmit();
+            } else {
+                sim::step(move || rest.resubmit());
+            }
+            return;
+        }
+        request.start();
+    }
+}
+
+impl Request {
+    /// Its first `sectors`, and what is left. It ends when both have.
+    fn split(self, sectors: u64) -> (Self, Self) {
+        // What is read would have to be put together again.
+        assert_ne!(self.op, Op::Read, "reads do not pass filters");
+        let at = sectors as usize * SECTOR_SIZE;
+        let (first, second) = {
+            let data = self.data.borrow();
+            let (first, second) = data.split_at(at);
+            (first.to_vec(), second.to_vec())
+        };
+        let ends = Rc::new(Ends {
+            left: Cell::new(2),
+            result: Cell::new(Ok(())),
+            whole: Cell::new(Some(self.end)),
+        });
+        let part = |sector, sectors, data| {
+            let ends = ends.clone();
+            Request {
+                bdev: self.bdev.clone(),
+                op: self.op,
+                sector,
+                sectors,
+                nowait: self.nowait,
+                data: Rc::new(RefCell::new(data)),
+                end: Box::new(move |result| ends.one(result)),
+            }
+        };
+        (
+            part(self.sector, sectors, first),
+            part(self.sector + sectors, self.sectors - sectors, second),
+        )
+    }
+
+    /// The device takes all of it.
+    fn start(self) {
+        self.bdev.begin();
         sim::step(move || {
             let Request {
                 bdev,
@@ -97,15 +167,34 @@ impl Bio {
                 data,
                 end,
                 ..
-            } = *request;
+            } = self;
             let at = sector - bdev.start_sector();
             bdev.access(at, sectors, |there| match op {
                 Op::Read => data.borrow_mut().copy_from_slice(there),
                 Op::Write => there.copy_from_slice(&data.borrow()),
                 _ => there.fill(0),
             });
+            bdev.end();
             sim::interrupt(move || end(Ok(())));
         });
+    }
+}
+
+/// The ends of two parts.
+struct Ends {
+    left: Cell<u32>,
+    result: Cell<Result>,
+    whole: Cell<Option<End>>,
+}
+
+impl Ends {
+    fn one(&self, result: Result) {
+        self.result.set(self.result.get().and(result));
+        self.left.set(self.left.get() - 1);
+        if self.left.get() == 0 {
+            let end = self.whole.take().expect("ends once");
+            end(self.result.get());
+        }
     }
 }
 
@@ -262,6 +351,7 @@ impl Pages {
     pub fn new(nr: usize, flags: Flags) -> Result<Self, AllocError> {
         let mut pages = KVec::<u8>::new();
         pages.reserve(nr, flags)?;
+        sim::may_have_pages(flags.may_wait())?;
         Ok(Pages(RefCell::new(vec![POISON; nr * PAGE_SIZE])))
     }
 
@@ -412,8 +502,19 @@ impl<T: IoOwner> Io<T> {
         }
     }
 
+    fn sectors(&self) -> u64 {
+        let bytes = match &self.memory {
+            Memory::Pages(_, range) | Memory::Part(_, range) => range.len(),
+            Memory::List(list) => list.iter().map(|(_, bytes)| bytes).sum(),
+        };
+        (bytes >> SECTOR_SHIFT) as u64
+    }
+
     fn perform(&self) -> Result {
         if sim::io_fails() {
+            return Err(EIO);
+        }
+        if self.op == Op::Read && self.bdev.is_bad(self.sector, self.sectors()) {
             return Err(EIO);
         }
         let (bytes, range) = match &self.memory {
@@ -444,14 +545,20 @@ impl<T: IoOwner> Io<T> {
     pub fn submit(mut self) {
         sim::might_sleep("submission");
         sim::preempt();
-        if sim::io_is_fast() {
+        if self.bdev.is_held() {
+            let bdev = self.bdev.clone();
+            return bdev.keep(move || self.end());
+        }
+        if sim::comes_at_once() {
             self.result = self.perform();
             return sim::as_interrupt(move || T::complete(EndedIo(self)));
         }
-        sim::step(move || {
-            self.result = self.perform();
-            sim::interrupt(move || T::complete(EndedIo(self)));
-        });
+        sim::step(move || self.end());
+    }
+
+    fn end(mut self) {
+        self.result = self.perform();
+        sim::interrupt(move || T::complete(EndedIo(self)));
     }
 }
 

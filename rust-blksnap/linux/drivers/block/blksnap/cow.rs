@@ -62,6 +62,9 @@ const VICINITY: u64 = 256 << 10;
 /// ahead, in bytes.
 const STREAM: u64 = 64 << 10;
 
+/// Enough bits for the number of chunks of a copy.
+const NR_BITS: u32 = 8;
+
 /// How long the content of a copy is kept in memory to be stored with others, in milliseconds.
 const PATIENCE: u32 = 5;
 
@@ -204,6 +207,9 @@ pub(crate) struct Cow {
     pub(crate) late_reads: Atomic<u64>,
     /// Writes that must not wait and would have had to.
     refused: Atomic<u64>,
+    /// Chunks of which some could not be read, the latest ones: the first of them, above
+    /// [`NR_BITS`] bits with their number.
+    unreadable: Atomic<u64>,
     queue: Arc<OwnedQueue>,
     #[pin]
     copy_work: Work<Cow, COPY>,
@@ -292,6 +298,7 @@ impl Cow {
                 image_writes: Atomic::new(0),
                 late_reads: Atomic::new(0),
                 refused: Atomic::new(0),
+                unreadable: Atomic::new(0),
                 queue: queue.clone(),
                 copy_work <- new_work!("blksnap::copy"),
                 image_work <- new_work!("blksnap::image"),
@@ -473,8 +480,13 @@ impl Cow {
             let ahead = (chunk + 2 * before - 1).min(chunk | (in_chunks(MAX_COPY) - 1));
             end = end.max(ahead).min(self.map.chunks() - 1);
         }
-        let more = first < chunk || last < end;
-        self.start_copy(first, last.max(end), more, context)
+        let end = last.max(end);
+        let bad = self.unreadable.load(Relaxed);
+        let (bad, nr) = (bad >> NR_BITS, bad & ((1 << NR_BITS) - 1));
+        if first < bad + nr && bad <= end {
+            return self.start_copy(chunk, last, false, context);
+        }
+        self.start_copy(first, end, first < chunk || last < end, context)
     }
 
     /// Starts to copy chunks from `first` on, at most to `last`; `more` of them than will be written
@@ -677,16 +689,18 @@ impl Cow {
         let mut any_ended = false;
         loop {
             let any = self.ended.take(|job, count, result| {
-                let (phase, pending, more) = {
+                let (phase, pending, more, run) = {
                     let mut jobs = self.jobs.lock();
                     let Some(job) = jobs.get(job) else { return };
                     job.pending -= count;
-                    (job.phase, job.pending, job.more)
+                    let run = job.first << NR_BITS | job.chunks;
+                    (job.phase, job.pending, job.more, run)
                 };
                 if let Err(e) = result {
                     // What nobody writes need not be readable: whoever waits tries again, and then
                     // no more is copied than is written.
                     if phase == Phase::Read && more {
+                        self.unreadable.store(run, Relaxed);
                         return self.finish(job, false);
                     }
                     self.fail(e);
