@@ -341,6 +341,7 @@ fn lab<'a>(
         results: results.canonicalize()?,
         filter: args.filter.clone(),
         only: None,
+        environment: args.env.iter().cloned().collect(),
         checkout,
         patience: if args.source.profile == build::Profile::Debug {
             3

@@ -30,6 +30,8 @@ pub struct Lab<'a> {
     pub filter: Option<String>,
     /// No other tests than these, each with its suite in front.
     pub only: Option<BTreeSet<String>>,
+    /// What the guests' environment has besides.
+    pub environment: BTreeMap<String, String>,
     /// A real xfstests checkout to run the filesystem tests in.
     pub checkout: Option<PathBuf>,
     /// Kernels that check more are slower.
@@ -45,7 +47,7 @@ impl Lab<'_> {
             disks: Vec::new(),
             kernel_words: Vec::new(),
             command,
-            environment: BTreeMap::new(),
+            environment: self.environment.clone(),
             folder: self.root.clone(),
             results: self.results.join(suite),
             interactive: false,
@@ -154,6 +156,7 @@ mod tests {
             results: folder.path().join("results"),
             filter: None,
             only: None,
+            environment: BTreeMap::new(),
             checkout: None,
             patience: 1,
         };
