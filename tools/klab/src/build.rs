@@ -15,6 +15,7 @@ use crate::series::store::Store;
 use crate::series::tree::{self, Base, Tree};
 use crate::setup;
 use crate::setup::ensure::Toolchain;
+use crate::signals::Scratch;
 use crate::ui::Ui;
 
 /// Start of the names of object folders, which lie inside the tree: so the compiler sees the
@@ -135,7 +136,7 @@ fn source(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Source> 
     }
     if plan.stock {
         // Their checkout is not ours to build in: a worktree with no mail applied.
-        let empty = tempfile::tempdir()?;
+        let empty = Scratch::folder()?;
         let bare = Store::at(empty.path());
         let base = Base {
             name: format!("{}-stock", base.name),

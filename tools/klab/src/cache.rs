@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::fail::{Failure, Kind};
-use crate::signals::Scratch;
+use crate::signals::{Scratch, remove};
 use crate::ui::{Ui, bytes};
 
 #[derive(Clone, Debug)]
@@ -93,6 +93,46 @@ impl Cache {
         ))
     }
 
+    /// A folder of this process alone, for a guest: its disks, programs that it runs.
+    pub fn private_folder(&self) -> Result<Scratch> {
+        let folder = self.running();
+        make(&folder)?;
+        let path = tempfile::Builder::new()
+            .prefix(&format!("{}-", std::process::id()))
+            .tempdir_in(&folder)
+            .context("cannot make a private folder for a guest")?
+            .keep();
+        Ok(Scratch::new(path.canonicalize()?))
+    }
+
+    /// Removes what processes that were killed left half done.
+    pub fn sweep(&self, ui: &Ui) -> Result<()> {
+        if left_over(&self.running(), &self.root)?.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock("setup", ui)?;
+        for path in left_over(&self.running(), &self.root)? {
+            ui.say(format!(
+                "removing what was left half done: {}",
+                path.display()
+            ));
+            remove(&path);
+        }
+        Ok(())
+    }
+
+    /// Processes that have guests running, or are about to.
+    pub fn users(&self) -> Result<Vec<u32>> {
+        let mut users: Vec<u32> = names(&self.running())?
+            .iter()
+            .filter_map(|name| name.split('-').next()?.parse().ok())
+            .filter(|pid| lives(*pid) && *pid != std::process::id())
+            .collect();
+        users.sort_unstable();
+        users.dedup();
+        Ok(users)
+    }
+
     /// Takes the lock of a part; waits for another process that has it, and says so.
     pub fn lock(&self, part: &str, ui: &Ui) -> Result<Lock> {
         let folder = self.root.join("locks");
@@ -126,7 +166,6 @@ impl Cache {
 
     /// Refuses to start what would fill the disk.
     pub fn require_space(&self, need: u64, what: &str) -> Result<()> {
-        make(&self.root)?;
         let free = free_space(&self.root)?;
         if free < need {
             return Err(Failure::new(
@@ -150,8 +189,46 @@ pub struct Lock {
     _file: File,
 }
 
+/// What processes that are no more have left: folders of guests, and scratch paths.
+fn left_over(running: &Path, root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for name in names(running)? {
+        let pid = name.split('-').next().and_then(|pid| pid.parse().ok());
+        if pid.is_some_and(|pid| !lives(pid)) {
+            found.push(running.join(name));
+        }
+    }
+    for folder in [root.to_owned(), root.join("trees"), root.join("rust-src")] {
+        for name in names(&folder)? {
+            let pid = name
+                .strip_prefix('.')
+                .and_then(|name| name.rsplit_once('.')?.1.parse().ok());
+            if pid.is_some_and(|pid| !lives(pid)) {
+                found.push(folder.join(name));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Names of what lies in a folder, if it is there.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect()
+}
+
+fn lives(pid: u32) -> bool {
+    Path::new("/proc").join(pid.to_string()).exists()
+}
+
+/// The free space where a folder is, or will be made.
 pub fn free_space(path: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(path)
+    let there = path.ancestors().find(|path| path.exists());
+    let stat = rustix::fs::statvfs(there.unwrap_or(path))
         .with_context(|| format!("cannot ask for the free space of {}", path.display()))?;
     Ok(stat.f_bavail * stat.f_frsize)
 }
@@ -205,6 +282,28 @@ mod tests {
         assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
         drop(held);
         assert!(other.try_lock().is_ok());
+    }
+
+    #[test]
+    fn what_dead_processes_left_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::at(folder.path().to_owned());
+        let own = cache.private_folder().unwrap();
+        let base = cache.scratch_for(&cache.base()).unwrap();
+        make(base.path()).unwrap();
+        // No process can have such a number.
+        let dead = [
+            folder.path().join(".base.999999999"),
+            cache.running().join("999999999-abc"),
+        ];
+        for path in &dead {
+            make(path).unwrap();
+        }
+        make(&cache.trees().join("series")).unwrap();
+        cache.sweep(&Ui::new()).unwrap();
+        assert!(dead.iter().all(|path| !path.exists()));
+        assert!(own.path().exists() && base.path().exists());
+        assert!(cache.trees().join("series").exists() && cache.users().unwrap().is_empty());
     }
 
     #[test]

@@ -72,7 +72,10 @@ pub enum Verb {
         after_help = "Examples:\n  cargo klab test\n  cargo klab test --fs xfs\n  \
         cargo klab test --profile debug --filter generic/92\n  \
         cargo klab test --stock                # the bugs of the kernel without the series, on both\n  \
-        cargo klab test --suite fstests --fstests ~/xfstests-dev"
+        cargo klab test --suite fstests --fstests ~/xfstests-dev\n  \
+        cargo klab test --fstests ~/xfstests-dev --group swap   # upstream's own tests\n  \
+        cargo klab test --fstests ~/xfstests-dev --group swap \\\n    \
+        --kernel \"$(cargo klab build --stock | tail -n 1)\""
     )]
     Test(TestArgs),
     /// Measure
@@ -156,6 +159,10 @@ pub enum Group {
     Isolation,
     /// Tests of filesystems, under xfstests/
     Fstests,
+    /// The tests of those tests: their form, and whether their harness sees what goes wrong
+    Harness,
+    /// The form of the series, and the way to git and back
+    Series,
 }
 
 #[derive(Debug, Args)]
@@ -186,6 +193,10 @@ pub struct TestArgs {
     /// Run the filesystem tests inside this real xfstests checkout, built before
     #[arg(long, value_name = "DIR")]
     pub fstests: Option<PathBuf>,
+    /// With --fstests: the checkout's own tests of this group, and nothing else; may be repeated
+    #[arg(long, value_name = "NAME", requires = "fstests",
+        conflicts_with_all = ["stock", "suite"])]
+    pub group: Vec<String>,
     /// Where logs and JUnit XML go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
@@ -444,5 +455,13 @@ mod tests {
         assert!(parse("klab run --kernel /k --disk 1G -- true").is_ok());
         assert!(parse("klab run --kernel /k --stock -- true").is_err());
         assert!(parse("klab run").is_err());
+    }
+
+    #[test]
+    fn groups_are_of_a_checkout() {
+        let parse = |words: &str| Cli::try_parse_from(words.split(' '));
+        assert!(parse("klab test --fstests /x --group swap --kernel /k").is_ok());
+        assert!(parse("klab test --group swap").is_err());
+        assert!(parse("klab test --fstests /x --group swap --stock").is_err());
     }
 }

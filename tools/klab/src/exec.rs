@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result};
 
 use crate::fail::{Failure, Kind};
-use crate::signals::{Watched, hold_if_interrupted};
+use crate::signals::Watched;
 use crate::ui::Ui;
 
 /// How many of the last lines of a failed program are shown.
@@ -148,9 +148,14 @@ pub fn capture(command: &mut Command, input: Option<&[u8]>) -> Result<Output> {
     } else {
         Stdio::null()
     });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // In its own group, so that a signal for us is ours to pass on.
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
     tracing::debug!(?command, "running");
     let mut child = spawn(command, &program)?;
+    let watched = Watched::new(child.id(), false);
     let stdin = child.stdin.take();
     let output = std::thread::scope(|scope| -> Result<Output> {
         // A program that fails early closes its end; what it says on stderr explains it.
@@ -167,7 +172,7 @@ pub fn capture(command: &mut Command, input: Option<&[u8]>) -> Result<Output> {
             _ => Ok(output),
         }
     })?;
-    hold_if_interrupted();
+    drop(watched);
     Ok(output)
 }
 

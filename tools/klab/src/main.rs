@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod cache;
+mod clean;
 mod cli;
 mod demo;
 mod exec;
@@ -10,7 +11,10 @@ mod fail;
 mod git;
 mod guest;
 mod kconfig;
+mod preflight;
+mod programs;
 mod project;
+mod results;
 mod runner;
 mod sandbox;
 mod series;
@@ -27,7 +31,7 @@ fn main() {
     let status = match verbs::start(cli) {
         Ok(status) => status,
         Err(error) => {
-            eprintln!("klab: {}", fail::explain(&error));
+            ui::tell(format!("klab: {}", fail::explain(&error)));
             fail::status_of(&error)
         }
     };

@@ -19,6 +19,9 @@ use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::thread::UnshareFlags;
 
+use crate::exec::capture;
+use crate::fail::{Failure, Kind};
+
 /// Descriptors of the guest's second console.
 pub const COMMAND_INPUT: i32 = 3;
 pub const COMMAND_OUTPUT: i32 = 4;
@@ -45,18 +48,18 @@ pub struct Sandbox {
 
 impl Sandbox {
     /// The command line that runs this sandbox from the host.
-    pub fn command(&self) -> Result<Command> {
-        self.arguments("sandbox")
+    pub fn command(&self, klab: &Path) -> Command {
+        self.arguments(klab, "sandbox")
     }
 
-    fn arguments(&self, verb: &str) -> Result<Command> {
-        let mut command = Command::new(std::env::current_exe()?);
+    fn arguments(&self, klab: &Path, verb: &str) -> Command {
+        let mut command = Command::new(klab);
         command.arg(verb);
         for folder in &self.writable {
             command.arg("--writable").arg(folder);
         }
         command.arg("--").args(&self.command);
-        Ok(command)
+        command
     }
 
     /// Outside: makes the namespaces and waits for what runs in them.
@@ -69,7 +72,7 @@ impl Sandbox {
             | UnshareFlags::NEWUTS;
         // SAFETY: this process has one thread and shares no descriptor table with another.
         unsafe { rustix::thread::unshare_unsafe(new) }.context("cannot make namespaces")?;
-        let mut command = self.arguments("sandbox-inside")?;
+        let mut command = self.arguments(&std::env::current_exe()?, "sandbox-inside");
         die_with_parent(&mut command);
         Ok(code_of(command.status()?))
     }
@@ -123,6 +126,29 @@ impl Sandbox {
             .context("cannot mount proc")?;
         private_devices()
     }
+}
+
+/// Whether this machine lets us make a sandbox at all: a container may not.
+pub fn probe() -> Result<()> {
+    let sandbox = Sandbox {
+        writable: Vec::new(),
+        command: vec!["true".into()],
+    };
+    let output = capture(&mut sandbox.command(&std::env::current_exe()?), None)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let why = said.lines().next().unwrap_or("no reason given");
+    Err(Failure::new(
+        Kind::Requirement,
+        format!(
+            "guests cannot be kept from this machine: {}",
+            why.trim_start_matches("klab: ")
+        ),
+    )
+    .hint("inside a container, let it make namespaces: docker run --privileged; elsewhere be root")
+    .into())
 }
 
 /// Device nodes open devices whatever the mount says: so none of the host's disks is there.

@@ -1,12 +1,51 @@
 //! What the user sees while long steps run. All of it goes to stderr; stdout is for results.
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use clap::builder::styling::AnsiColor;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// Without a terminal, a sign of life is printed this often.
 const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// A line on stdout. If nobody reads there any more, that ends the program: quietly, and tidily.
+pub fn print(line: impl Display) {
+    end_if_failed(writeln!(anstream::stdout().lock(), "{line}"));
+}
+
+/// The same for bytes that are not ours, as they are.
+pub fn pass_on(bytes: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    drop(out);
+    end_if_failed(written);
+}
+
+/// A line on stderr.
+pub fn tell(line: impl Display) {
+    end_if_failed(writeln!(anstream::stderr().lock(), "{line}"));
+}
+
+fn end_if_failed(written: std::io::Result<()>) {
+    if let Err(error) = written {
+        crate::signals::cannot_print(&error);
+    }
+}
+
+/// The line of a test, its first word in the colour of the verdict.
+pub fn coloured(line: &str) -> String {
+    let colour = match line.split(' ').next() {
+        Some("pass") => AnsiColor::Green,
+        Some("FAIL") => AnsiColor::Red,
+        Some("skip") => AnsiColor::Yellow,
+        _ => return line.to_owned(),
+    };
+    let style = colour.on_default().bold();
+    let (word, rest) = line.split_at(4);
+    format!("{style}{word}{style:#}{rest}")
+}
 
 #[derive(Clone)]
 pub struct Ui {
@@ -32,9 +71,9 @@ impl Ui {
     pub fn say(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
         if self.live {
-            self.bars.suspend(|| eprintln!("{text}"));
+            self.bars.suspend(|| tell(text));
         } else {
-            eprintln!("{text}");
+            tell(text);
         }
     }
 
@@ -42,9 +81,9 @@ impl Ui {
     pub fn result(&self, text: impl AsRef<str>) {
         let text = text.as_ref();
         if self.live {
-            self.bars.suspend(|| println!("{text}"));
+            self.bars.suspend(|| print(text));
         } else {
-            println!("{text}");
+            print(text);
         }
     }
 
@@ -67,7 +106,7 @@ impl Ui {
             bar.enable_steady_tick(Duration::from_millis(200));
             Some(bar)
         } else {
-            eprintln!("{label} ...");
+            tell(format!("{label} ..."));
             None
         };
         Task {
@@ -108,7 +147,7 @@ impl Task {
                     _ => String::new(),
                 };
                 let seconds = self.start.elapsed().as_secs();
-                eprintln!("{} ...{share} ({seconds} s) {message}", self.label);
+                tell(format!("{} ...{share} ({seconds} s) {message}", self.label));
             }
             None => {}
         }
@@ -154,12 +193,20 @@ pub fn bytes(count: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{bytes, coloured};
 
     #[test]
     fn sizes_are_rounded_to_one_digit() {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(5 << 30), "5.0 GiB");
+    }
+
+    #[test]
+    fn only_the_verdict_is_coloured() {
+        let line = coloured("pass xfs generic/901 (1.00 s)");
+        assert!(line.starts_with('\x1b') && line.ends_with(" xfs generic/901 (1.00 s)"));
+        assert_eq!(coloured("3 passed, 0 failed"), "3 passed, 0 failed");
+        assert_eq!(coloured(""), "");
     }
 }

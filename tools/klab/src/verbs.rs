@@ -14,24 +14,27 @@ use crate::bench::pin;
 use crate::build::{self, Plan};
 use crate::cache::{Cache, make};
 use crate::cli::{
-    BenchVerb, BuildArgs, CleanArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, PinArgs,
-    RunArgs, SeriesVerb, Source, TestArgs, TreeArgs, Verb,
+    BenchVerb, BuildArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, PinArgs, RunArgs,
+    SeriesVerb, Source, TestArgs, TreeArgs, Verb,
 };
 use crate::demo::host as demo;
 use crate::demo::report::Report;
-use crate::exec::{Step, text_of};
+use crate::exec::Step;
 use crate::fail::{Failure, Kind};
 use crate::git::Git;
 use crate::guest::session::{self, Spec};
+use crate::preflight::Guests;
+use crate::programs::Programs;
 use crate::project;
+use crate::results::Results;
 use crate::runner::uml::Uml;
 use crate::series::store::Store;
 use crate::series::{check, import, tree};
-use crate::setup::{self, machine};
+use crate::setup;
 use crate::test::board::Board;
 use crate::test::suite::{self, Lab, Suite};
-use crate::test::{fstests, junit, stock};
-use crate::ui::Ui;
+use crate::test::{junit, stock, upstream};
+use crate::ui::{Ui, coloured, pass_on, print};
 
 /// Runs one verb; returns the exit status.
 pub fn start(cli: Cli) -> Result<i32> {
@@ -72,9 +75,14 @@ pub fn start(cli: Cli) -> Result<i32> {
         Verb::Bench(BenchVerb::Pin(args)) => bench_pin(args, &ui),
         Verb::Bench(BenchVerb::Cow(args)) => bench_cow(args, &ui),
         Verb::Series(verb) => work_on_series(verb, &ui),
-        Verb::Clean(args) => clean(&args, &ui),
+        Verb::Clean(args) => {
+            crate::clean::clean(&Cache::locate()?, &args, &ui)?;
+            Ok(0)
+        }
         Verb::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "klab", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "klab", &mut script);
+            pass_on(&script);
             Ok(0)
         }
         Verb::Man { folder } => manual(folder.as_deref()),
@@ -104,13 +112,13 @@ fn set_up(ui: &Ui) -> Result<i32> {
 fn doctor(json: bool) -> Result<i32> {
     let findings = setup::doctor::examine(&Cache::locate()?);
     if json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        print(serde_json::to_string_pretty(&findings)?);
     } else {
         for finding in &findings {
             let sign = if finding.good { "ok     " } else { "MISSING" };
-            println!("{sign} {}: {}", finding.name, finding.detail);
+            print(format!("{sign} {}: {}", finding.name, finding.detail));
             if let Some(mend) = &finding.mend {
-                println!("        mend it with: {mend}");
+                print(format!("        mend it with: {mend}"));
             }
         }
     }
@@ -142,9 +150,9 @@ fn show_tree(args: &TreeArgs, ui: &Ui) -> Result<i32> {
         (tree.folder, tree.commit)
     };
     if args.json {
-        println!("{}", json!({ "path": folder, "commit": commit }));
+        print(json!({ "path": folder, "commit": commit }));
     } else {
-        println!("{}", folder.display());
+        print(folder.display());
     }
     Ok(0)
 }
@@ -168,9 +176,9 @@ fn build_kernel(args: &BuildArgs, ui: &Ui) -> Result<i32> {
     };
     let kernel = build::build(&Cache::locate()?, &store()?, &plan, ui)?;
     if args.json {
-        println!("{}", serde_json::to_string(&kernel)?);
+        print(serde_json::to_string(&kernel)?);
     } else {
-        println!("{}", kernel.image.display());
+        print(kernel.image.display());
     }
     Ok(0)
 }
@@ -182,11 +190,9 @@ fn kernel_of(
     given: Option<&Path>,
     ui: &Ui,
 ) -> Result<std::path::PathBuf> {
-    machine::require_root("guests are kept from the host by mount namespaces")?;
     if let Some(file) = given {
-        return file.canonicalize().map_err(|error| {
-            Failure::new(Kind::Usage, format!("--kernel {}: {error}", file.display())).into()
-        });
+        setup::ensure::guest_tools(cache, ui)?;
+        return Ok(file.canonicalize()?);
     }
     let plan = Plan {
         profile: source.profile,
@@ -204,25 +210,47 @@ fn results_of(verb: &str, given: Option<&Path>) -> Result<std::path::PathBuf> {
     })
 }
 
+/// A guest by hand, with the folder of its results, which is its alone for as long as it is held.
 fn spec_of(
     cache: &Cache,
     args: &GuestArgs,
     verb: &str,
     command: Vec<String>,
     ui: &Ui,
-) -> Result<Spec> {
-    Ok(Spec {
+) -> Result<(Spec, Results)> {
+    let results = results_of(verb, args.results.as_deref())?;
+    let folder = std::env::current_dir()?;
+    Guests {
+        cache,
+        root: &project::root()?,
+        kernels: args.kernel.as_deref().into_iter().collect(),
+        results: &results,
+        folders: vec![("the current folder", &folder)],
+        at_once: 1,
+        memory_mib: args.memory >> 20,
+        disks: args.disk.len(),
+        // Nobody knows how much of them will be filled.
+        disk_bytes: args
+            .disk
+            .iter()
+            .fold(0, |sum: u64, disk| sum.saturating_add(*disk))
+            .min(1 << 30),
+    }
+    .check()?;
+    let results = Results::take(&results)?;
+    let spec = Spec {
         kernel: kernel_of(cache, &args.source, args.kernel.as_deref(), ui)?,
         memory_mib: args.memory >> 20,
         disks: args.disk.clone(),
         kernel_words: args.append.clone(),
         command,
         environment: terminal_environment(),
-        folder: std::env::current_dir()?,
-        results: results_of(verb, args.results.as_deref())?,
+        folder,
+        results: results.folder().to_owned(),
         interactive: false,
         silence: None,
-    })
+    };
+    Ok((spec, results))
 }
 
 fn terminal_environment() -> std::collections::BTreeMap<String, String> {
@@ -240,37 +268,46 @@ fn boot(args: GuestArgs, ui: &Ui) -> Result<i32> {
     }
     let cache = Cache::locate()?;
     let shell = vec!["/bin/bash".to_owned(), "-i".to_owned()];
+    let (spec, _results) = spec_of(&cache, &args, "boot", shell, ui)?;
     let spec = Spec {
         interactive: true,
-        ..spec_of(&cache, &args, "boot", shell, ui)?
+        ..spec
     };
     ui.say(format!(
         "the guest sees this machine read-only; it can write to {} and to memory; leave it with: exit",
         spec.results.display()
     ));
-    session::run(&cache, &Uml, &spec, &mut session::Silent)?.into_status()
+    let programs = Programs::keep(&cache)?;
+    let uml = Uml::new(programs.klab());
+    session::run(&cache, &uml, &spec, &mut session::Silent)?.into_status()
 }
 
 fn run(args: RunArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
+    let (spec, _results) = spec_of(&cache, &args.guest, "run", args.command, ui)?;
     let spec = Spec {
         silence: Some(Duration::from_secs(args.timeout)),
-        ..spec_of(&cache, &args.guest, "run", args.command, ui)?
+        ..spec
     };
-    session::run(&cache, &Uml, &spec, &mut session::PassOn)?.into_status()
+    let programs = Programs::keep(&cache)?;
+    let uml = Uml::new(programs.klab());
+    session::run(&cache, &uml, &spec, &mut session::PassOn)?.into_status()
 }
 
-/// Which suites of guests are asked for.
+/// Which suites beside those of the host are asked for.
 fn suites(args: &TestArgs) -> Vec<Suite> {
-    let wanted = |group| args.suite.is_empty() || args.suite.contains(&group);
+    let all = args.suite.is_empty() && args.group.is_empty();
+    let wanted = |group| all || args.suite.contains(&group);
     let mut suites = Vec::new();
-    if wanted(Group::Fstests) {
+    if wanted(Group::Fstests) || !args.group.is_empty() {
         // The slowest first, so that the others fill the gaps.
-        let all = Filesystem::ALL.into_iter();
-        suites.extend(
-            all.filter(|fs| args.fs.is_empty() || args.fs.contains(fs))
-                .map(Suite::Filesystem),
-        );
+        suites.extend(filesystems(&args.fs).into_iter().map(Suite::Filesystem));
+    }
+    if wanted(Group::Harness) {
+        suites.extend([Suite::Selftest, Suite::Lint]);
+    }
+    if wanted(Group::Series) {
+        suites.push(Suite::Series);
     }
     if wanted(Group::Kunit) {
         suites.push(Suite::Kunit);
@@ -287,29 +324,29 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
         return compare_with_stock(&cache, args, ui);
     }
     let suites = suites(&args);
-    let checkout = match &args.fstests {
-        Some(folder) => Some(checkout(folder)?),
-        None => None,
-    };
+    let (results, checkout) = test_preflight(&cache, &args, "test", &suites)?;
     let kernel = kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?;
-    let results = results_of("test", args.results.as_deref())?;
-    let lab = lab(&cache, &args, kernel, &results, checkout, ui)?;
+    let programs = Programs::keep(&cache)?;
+    let uml = Uml::new(programs.klab());
+    let lab = lab(&cache, &uml, &args, kernel, &results, checkout, ui)?;
     let board = Board::new(ui, args.json);
-    if args.suite.is_empty() || args.suite.contains(&Group::Host) {
+    if args.suite.contains(&Group::Host) || (args.suite.is_empty() && args.group.is_empty()) {
         suite::run_host(&lab, &board);
     }
-    if suites
-        .iter()
-        .any(|suite| matches!(suite, Suite::Filesystem(_)))
-    {
-        fstests::prepare(&lab)?;
+    suite::run_beside(&lab, &board, &suites);
+    if let Some(filter) = args.filter.as_ref().filter(|_| board.cases().is_empty()) {
+        return Err(Failure::new(
+            Kind::Usage,
+            format!("no test that is asked for has `{filter}` in its name"),
+        )
+        .hint("names are as in the results, suite first, such as `xfs generic/901`")
+        .into());
     }
-    suite::run_guests(&lab, &board, &suites);
     let report = lab.results.join("junit.xml");
     junit::write(&board, &report)?;
     if args.json {
         let all = json!({ "cases": board.cases(), "sum": board.sum(), "junit": report });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        print(serde_json::to_string_pretty(&all)?);
     } else {
         ui.say(format!(
             "logs and {} are in {}",
@@ -317,32 +354,77 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
             lab.results.display()
         ));
         for line in board.closing() {
-            println!("{line}");
+            print(coloured(&line));
         }
     }
     Ok(if board.good() { 0 } else { Kind::Tests as i32 })
 }
 
+/// Looks at everything that can be looked at before a kernel is built.
+fn test_preflight(
+    cache: &Cache,
+    args: &TestArgs,
+    verb: &str,
+    suites: &[Suite],
+) -> Result<(Results, Option<std::path::PathBuf>)> {
+    let root = project::root()?;
+    let checkout = match &args.fstests {
+        Some(folder) => Some(checkout(folder)?),
+        None => None,
+    };
+    if let Some(checkout) = checkout.as_ref().filter(|_| !args.group.is_empty()) {
+        let ours = root.join("xfstests");
+        upstream::require(checkout, &ours, &filesystems(&args.fs), &args.group)?;
+    }
+    let folder = results_of(verb, args.results.as_deref())?;
+    let kernels = [&args.kernel, &args.stock_kernel];
+    let guests = suites.iter().filter(|suite| suite.is_guest()).count();
+    let filled = if suites.iter().any(|suite| suite.is_of_filesystems()) {
+        suite::FILLED
+    } else {
+        0
+    };
+    Guests {
+        cache,
+        root: &root,
+        kernels: kernels.into_iter().filter_map(|k| k.as_deref()).collect(),
+        results: &folder,
+        folders: checkout
+            .iter()
+            .map(|folder| ("--fstests", folder.as_path()))
+            .collect(),
+        at_once: guests.min(suite::GUESTS) as u64,
+        memory_mib: suite::MEMORY_MIB,
+        disks: 0,
+        disk_bytes: filled,
+    }
+    .check()?;
+    let results = Results::take(&folder)?;
+    results.clear()?;
+    Ok((results, checkout))
+}
+
 fn lab<'a>(
     cache: &'a Cache,
+    runner: &'a Uml,
     args: &TestArgs,
     kernel: std::path::PathBuf,
-    results: &Path,
+    results: &Results,
     checkout: Option<std::path::PathBuf>,
     ui: &'a Ui,
 ) -> Result<Lab<'a>> {
-    make(results)?;
     Ok(Lab {
         cache,
-        runner: &Uml,
+        runner,
         ui,
         root: project::root()?,
         kernel,
-        results: results.canonicalize()?,
+        results: results.folder().to_owned(),
         filter: args.filter.clone(),
         only: None,
         environment: args.env.iter().cloned().collect(),
         checkout,
+        groups: args.group.clone(),
         patience: if args.source.profile == build::Profile::Debug {
             3
         } else {
@@ -359,22 +441,22 @@ fn compare_with_stock(cache: &Cache, args: TestArgs, ui: &Ui) -> Result<i32> {
                 .into(),
         );
     }
+    let filesystems = filesystems(&args.fs);
+    let suites: Vec<Suite> = filesystems.iter().copied().map(Suite::Filesystem).collect();
+    let (results, checkout) = test_preflight(cache, &args, "stock", &suites)?;
     let stock = kernel_of(cache, &args.source, args.stock_kernel.as_deref(), ui)?;
     let patched = Source {
         stock: false,
         ..args.source.clone()
     };
     let kernel = kernel_of(cache, &patched, args.kernel.as_deref(), ui)?;
-    let checkout = match &args.fstests {
-        Some(folder) => Some(checkout(folder)?),
-        None => None,
-    };
-    let results = results_of("stock", args.results.as_deref())?;
+    let programs = Programs::keep(cache)?;
+    let uml = Uml::new(programs.klab());
     let plan = stock::Plan {
-        lab: lab(cache, &args, kernel, &results, checkout, ui)?,
+        lab: lab(cache, &uml, &args, kernel, &results, checkout, ui)?,
         stock,
         release: store()?.base()?,
-        filesystems: filesystems(&args.fs),
+        filesystems,
         update_readme: args.update_readme,
         json: args.json,
     };
@@ -383,21 +465,12 @@ fn compare_with_stock(cache: &Cache, args: TestArgs, ui: &Ui) -> Result<i32> {
 }
 
 /// Files for the demonstration: the user's, else the documentation of the kernel source.
-fn data_of(cache: &Cache, args: &DemoArgs) -> Result<std::path::PathBuf> {
-    let folder = match (&args.data, &args.source.kdir) {
+fn data_of(cache: &Cache, args: &DemoArgs) -> std::path::PathBuf {
+    match (&args.data, &args.source.kdir) {
         (Some(folder), _) => folder.clone(),
         (None, Some(kdir)) => kdir.join("Documentation"),
         (None, None) => cache.base().join("Documentation"),
-    };
-    if !folder.is_dir() {
-        return Err(Failure::new(
-            Kind::Usage,
-            format!("there is no folder {}", folder.display()),
-        )
-        .hint("name the files to fill the filesystems with: cargo klab demo --data DIR")
-        .into());
     }
-    Ok(folder.canonicalize()?)
 }
 
 /// Builds the administration command, beside this very program.
@@ -423,48 +496,68 @@ fn build_blksnap(cache: &Cache, ui: &Ui) -> Result<std::path::PathBuf> {
 
 fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
+    let data = data_of(&cache, &args);
+    // Without any of these it comes with the kernel source.
+    if args.data.is_some() || args.source.kdir.is_some() || args.kernel.is_some() {
+        demo::check_data(&data)?;
+    }
+    let folder = results_of("demo", args.results.as_deref())?;
+    let filesystems = filesystems(&args.fs);
+    Guests {
+        cache: &cache,
+        root: &project::root()?,
+        kernels: args.kernel.as_deref().into_iter().collect(),
+        results: &folder,
+        folders: vec![("--data", &data)],
+        at_once: filesystems.len().min(suite::GUESTS) as u64,
+        memory_mib: demo::MEMORY_MIB,
+        disks: 1,
+        disk_bytes: demo::FILLED,
+    }
+    .check()?;
+    let results = Results::take(&folder)?;
+    results.clear()?;
     let kernel = kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?;
-    let results = results_of("demo", args.results.as_deref())?;
-    make(&results)?;
+    let programs = Programs::keep(&cache)?;
     let plan = demo::Plan {
         cache: &cache,
-        runner: &Uml,
+        runner: &Uml::new(programs.klab()),
         ui,
         kernel,
-        blksnap: build_blksnap(&cache, ui)?,
-        data: data_of(&cache, &args)?,
-        results: results.canonicalize()?,
-        filesystems: if args.fs.is_empty() {
-            Filesystem::ALL.to_vec()
-        } else {
-            args.fs.clone()
-        },
+        klab: programs.klab(),
+        blksnap: programs.add(&build_blksnap(&cache, ui)?)?,
+        data: data.canonicalize()?,
+        results: results.folder().to_owned(),
+        filesystems,
         quiet: args.json,
     };
     let reports = demo::run(&plan)?;
     let held = reports.iter().all(Report::held);
     if args.json {
         let all = json!({ "held": held, "results": plan.results, "filesystems": reports });
-        println!("{}", serde_json::to_string_pretty(&all)?);
+        print(serde_json::to_string_pretty(&all)?);
         return Ok(if held { 0 } else { Kind::Tests as i32 });
     }
-    println!();
+    print("");
     for picture in reports.iter().filter_map(|report| report.picture.as_ref()) {
         for line in picture.terminal() {
-            println!("{line}");
+            print(line);
         }
-        println!();
+        print("");
     }
     for (report, step) in reports
         .iter()
         .flat_map(|r| r.steps.iter().map(move |s| (r, s)))
     {
         if !step.held {
-            println!("{} {}: {}", report.filesystem, step.name, step.detail);
+            print(format!(
+                "{} {}: {}",
+                report.filesystem, step.name, step.detail
+            ));
         }
     }
     for line in demo::table(&reports) {
-        println!("{line}");
+        print(line);
     }
     ui.say(format!(
         "pictures, reports and console logs are in {}",
@@ -482,24 +575,40 @@ fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
         };
         kernel_of(&cache, &source, given, ui)
     };
-    let results = results_of("bench-pin", args.results.as_deref())?;
-    make(&results)?;
+    let folder = results_of("bench-pin", args.results.as_deref())?;
+    let kernels = [&args.kernel, &args.stock_kernel];
+    Guests {
+        cache: &cache,
+        root: &project::root()?,
+        kernels: kernels.into_iter().filter_map(|k| k.as_deref()).collect(),
+        results: &folder,
+        folders: Vec::new(),
+        at_once: 1,
+        memory_mib: pin::MEMORY_MIB,
+        disks: 1,
+        disk_bytes: pin::filled(args.extents.iter().max().copied().unwrap_or(1)),
+    }
+    .check()?;
+    let results = Results::take(&folder)?;
+    results.clear()?;
+    let programs = Programs::keep(&cache)?;
     let plan = pin::Plan {
         cache: &cache,
-        runner: &Uml,
+        runner: &Uml::new(programs.klab()),
         ui,
+        klab: programs.klab(),
         stock: kernel(true, args.stock_kernel.as_deref())?,
         patched: kernel(false, args.kernel.as_deref())?,
         filesystems: filesystems(&args.fs),
         extents: args.extents.clone(),
         rounds: args.rounds.into(),
-        results: results.canonicalize()?,
+        results: results.folder().to_owned(),
     };
     let rows = pin::run(&plan)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        print(serde_json::to_string_pretty(&rows)?);
     } else {
-        println!("{}", pin::markdown(&rows));
+        print(pin::markdown(&rows));
         ui.say(format!(
             "pin.md, pin.json and the logs are in {}",
             plan.results.display()
@@ -518,24 +627,41 @@ fn filesystems(named: &[Filesystem]) -> Vec<Filesystem> {
 
 fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
+    let folder = results_of("bench-cow", args.results.as_deref())?;
+    Guests {
+        cache: &cache,
+        root: &project::root()?,
+        kernels: args.kernel.as_deref().into_iter().collect(),
+        results: &folder,
+        folders: Vec::new(),
+        at_once: 1,
+        memory_mib: cow::MEMORY_MIB,
+        disks: 0,
+        disk_bytes: 0,
+    }
+    .check()?;
+    let results = Results::take(&folder)?;
+    results.clear()?;
+    let programs = Programs::keep(&cache)?;
     let plan = cow::Plan {
         cache: &cache,
-        runner: &Uml,
+        runner: &Uml::new(programs.klab()),
         ui,
+        klab: programs.klab(),
         kernel: kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?,
-        results: results_of("bench-cow", args.results.as_deref())?,
+        results: results.folder().to_owned(),
         quick: args.quick,
         filter: args.filter,
         quiet: args.json,
     };
     let report = cow::run(&plan)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        print(serde_json::to_string_pretty(&report)?);
         return Ok(0);
     }
-    println!();
+    print("");
     for line in cow::table(&report.measures) {
-        println!("{line}");
+        print(line);
     }
     ui.say(format!(
         "plots, {} and logs are in {}",
@@ -588,7 +714,7 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
             };
             let imported = import::import(&store, &git, &options)?;
             if json {
-                println!("{}", serde_json::to_string(&imported)?);
+                print(serde_json::to_string(&imported)?);
                 return Ok(0);
             }
             for path in &imported.unnamed {
@@ -599,25 +725,28 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
                     "warning: {path} is in no commit: git add --force {path}"
                 ));
             }
-            println!("{} mails, {} new files", imported.mails, imported.new_files);
+            print(format!(
+                "{} mails, {} new files",
+                imported.mails, imported.new_files
+            ));
             Ok(0)
         }
         SeriesVerb::Check { kdir, json } => {
             let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
             let report = check::check(&store, &Git::at(&base.repository), &base.commit)?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&report)?);
+                print(serde_json::to_string_pretty(&report)?);
             } else {
                 for problem in &report.problems {
-                    println!("{problem}");
+                    print(problem);
                 }
                 let tree = report.tree.as_deref().unwrap_or("none");
-                println!(
+                print(format!(
                     "{} mails, {} new files, tree {tree}, {} problems",
                     report.mails,
                     report.new_files,
                     report.problems.len()
-                );
+                ));
             }
             Ok(if report.problems.is_empty() {
                 0
@@ -628,52 +757,10 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
         SeriesVerb::Format { folder, kdir } => {
             let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
             let count = crate::series::format::format(&store, &base, &folder)?;
-            println!("{count} mails in {}", folder.display());
+            print(format!("{count} mails in {}", folder.display()));
             Ok(0)
         }
     }
-}
-
-fn clean(args: &CleanArgs, ui: &Ui) -> Result<i32> {
-    let cache = Cache::locate()?;
-    let _lock = cache.lock("setup", ui)?;
-    let mut parts = vec![cache.trees(), cache.running(), cache.root().join("logs")];
-    if args.downloads {
-        parts = vec![cache.downloads(), cache.apt()];
-    }
-    if args.all {
-        parts = vec![cache.root().to_owned()];
-    } else if !args.downloads {
-        let base = cache.base();
-        if base.is_dir() {
-            for entry in std::fs::read_dir(&base)? {
-                let path = entry?.path();
-                let name = path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
-                if path.is_dir() && name.starts_with(build::OBJECTS) {
-                    parts.push(path);
-                }
-            }
-        }
-    }
-    for part in parts.iter().filter(|part| part.exists()) {
-        let task = ui.task(format!("removing {}", part.display()), None);
-        std::fs::remove_dir_all(part)
-            .with_context(|| format!("cannot remove {}", part.display()))?;
-        task.done();
-    }
-    if cache.base().join(".git").is_dir() {
-        text_of(
-            Command::new("git")
-                .arg("-C")
-                .arg(cache.base())
-                .args(["worktree", "prune"]),
-        )?;
-    }
-    Ok(0)
 }
 
 fn manual(folder: Option<&Path>) -> Result<i32> {
@@ -681,9 +768,13 @@ fn manual(folder: Option<&Path>) -> Result<i32> {
         Some(folder) => {
             make(folder)?;
             clap_mangen::generate_to(Cli::command(), folder)?;
-            println!("{}", folder.display());
+            print(folder.display());
         }
-        None => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?,
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+            pass_on(&page);
+        }
     }
     Ok(0)
 }

@@ -35,6 +35,8 @@ pub struct Plan<'a> {
     pub cache: &'a Cache,
     pub runner: &'a dyn Runner,
     pub ui: &'a Ui,
+    /// This program, for the guest.
+    pub klab: PathBuf,
     pub stock: PathBuf,
     pub patched: PathBuf,
     pub filesystems: Vec<Filesystem>,
@@ -128,6 +130,13 @@ pub fn run(plan: &Plan<'_>) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+pub const MEMORY_MIB: u64 = 2048;
+
+/// What a guest fills of its disk.
+pub fn filled(extents: u64) -> u64 {
+    2 * extents * BLOCK + (1 << 30)
+}
+
 fn guest(
     plan: &Plan<'_>,
     fs: Filesystem,
@@ -141,12 +150,9 @@ fn guest(
     crate::cache::make(&results)?;
     let results = results.canonicalize()?;
     let findings = results.join(FINDINGS);
-    if findings.exists() {
-        std::fs::remove_file(&findings)?;
-    }
     let extents: Vec<String> = plan.extents.iter().map(u64::to_string).collect();
     let words = [
-        std::env::current_exe()?.display().to_string(),
+        plan.klab.display().to_string(),
         "guest-bench-pin".into(),
         "--fs".into(),
         fs.name().into(),
@@ -158,9 +164,9 @@ fn guest(
     let most = plan.extents.iter().max().copied().unwrap_or(1);
     let spec = Spec {
         kernel: kernel.to_owned(),
-        memory_mib: 2048,
+        memory_mib: MEMORY_MIB,
         // Two files of so many blocks, and room for the filesystem.
-        disks: vec![2 * most * BLOCK + (2 << 30)],
+        disks: vec![filled(most) + (1 << 30)],
         kernel_words: Vec::new(),
         command: words.to_vec(),
         environment: BTreeMap::new(),

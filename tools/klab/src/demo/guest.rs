@@ -27,7 +27,7 @@ pub const CHECK: &str = "check the filesystem";
 const DEVICE: &str = "/dev/ubda";
 const TOP: &str = "/mnt/demo";
 const IMAGE: &str = "/mnt/image";
-const STORAGE_BYTES: u64 = 512 << 20;
+pub const STORAGE_BYTES: u64 = 512 << 20;
 
 #[derive(Clone, Debug, Args)]
 pub struct GuestDemo {

@@ -1,28 +1,81 @@
 //! The demonstration as the host sees it: guests, lines as they come, pictures, a table.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use walkdir::WalkDir;
 
-use super::guest::{CHECK, COMPARE, COMPARE_WRITABLE, TAKE, ZEROES};
+use super::guest::{CHECK, COMPARE, COMPARE_WRITABLE, STORAGE_BYTES, TAKE, ZEROES};
 use super::report::{Report, Step};
 use crate::cache::{Cache, write_if_changed};
 use crate::cli::Filesystem;
+use crate::fail::{Failure, Kind};
 use crate::guest::session::{self, Lines, Spec};
 use crate::runner::machine::Runner;
 use crate::test::suite::GUESTS;
-use crate::ui::Ui;
+use crate::ui::{Ui, bytes};
 
 const DISK: u64 = 3 << 30;
+
+/// What is left for files: beside the storage, filesystem and writer need some.
+const MOST_BYTES: u64 = DISK - STORAGE_BYTES - (512 << 20);
+
+/// ext4 has an inode for each 16 KiB; some are for others than these files.
+const MOST_FILES: u64 = (DISK >> 14) - 20_000;
+
+/// What is really filled of the sparse disk of a guest.
+pub const FILLED: u64 = 2 << 30;
+
+pub const MEMORY_MIB: u64 = 2048;
+
+/// Refuses files that the guests could not make use of.
+pub fn check_data(folder: &Path) -> Result<()> {
+    let refuse = |why: String| {
+        Failure::new(
+            Kind::Usage,
+            format!("the files in {} {why}", folder.display()),
+        )
+        .hint("name the files to fill the filesystems with: cargo klab demo --data DIR")
+    };
+    if !folder.is_dir() {
+        return Err(refuse("are not there: it is no folder".into()).into());
+    }
+    let (mut files, mut sum) = (0, 0);
+    for entry in WalkDir::new(folder) {
+        let entry = entry.map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        if entry.file_type().is_file() {
+            let size = entry
+                .metadata()
+                .map_err(|error| refuse(format!("cannot be read: {error}")))?
+                .len();
+            files += 1;
+            // Filesystems hand out whole blocks.
+            sum += size.next_multiple_of(4096);
+            if sum > MOST_BYTES || files > MOST_FILES {
+                return Err(refuse(format!(
+                    "are too many: a guest has room for {MOST_FILES} files and {}",
+                    bytes(MOST_BYTES)
+                ))
+                .into());
+            }
+        }
+    }
+    if files == 0 {
+        return Err(refuse("are none at all".into()).into());
+    }
+    Ok(())
+}
 
 pub struct Plan<'a> {
     pub cache: &'a Cache,
     pub runner: &'a dyn Runner,
     pub ui: &'a Ui,
     pub kernel: PathBuf,
+    /// This program, for the guest.
+    pub klab: PathBuf,
     pub blksnap: PathBuf,
     pub data: PathBuf,
     pub results: PathBuf,
@@ -81,15 +134,12 @@ fn one(plan: &Plan<'_>, fs: Filesystem) -> Result<Report> {
     crate::cache::make(&results)?;
     let results = results.canonicalize()?;
     let report_file = results.join("report.json");
-    if report_file.exists() {
-        std::fs::remove_file(&report_file)?;
-    }
     let text = |path: &PathBuf| {
         path.to_str()
             .map(str::to_owned)
             .context("a path is not UTF-8")
     };
-    let mut command = vec![text(&std::env::current_exe()?)?, "guest-demo".into()];
+    let mut command = vec![text(&plan.klab)?, "guest-demo".into()];
     for (name, value) in [
         ("--fs", fs.name().to_owned()),
         ("--data", text(&plan.data)?),
@@ -101,7 +151,7 @@ fn one(plan: &Plan<'_>, fs: Filesystem) -> Result<Report> {
     }
     let spec = Spec {
         kernel: plan.kernel.clone(),
-        memory_mib: 2048,
+        memory_mib: MEMORY_MIB,
         disks: vec![DISK],
         kernel_words: Vec::new(),
         command,
@@ -183,12 +233,28 @@ mod tests {
             runner: mock,
             ui,
             kernel: "/k".into(),
+            klab: "/p".into(),
             blksnap: "/b".into(),
             data: "/d".into(),
             results: folder.join("results"),
             filesystems: vec![Filesystem::Xfs, Filesystem::Btrfs],
             quiet: true,
         }
+    }
+
+    #[test]
+    fn data_that_cannot_be_used_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused =
+            |path: &Path| check_data(path).is_err_and(|error| crate::fail::status_of(&error) == 2);
+        assert!(refused(&folder.path().join("none")));
+        assert!(refused(folder.path()));
+        let file = std::fs::File::create(folder.path().join("file")).unwrap();
+        check_data(folder.path()).unwrap();
+        file.set_len(MOST_BYTES).unwrap();
+        check_data(folder.path()).unwrap();
+        std::fs::write(folder.path().join("drop"), "one too many").unwrap();
+        assert!(refused(folder.path()));
     }
 
     #[test]
@@ -199,10 +265,15 @@ mod tests {
         let mock = Mock::new(|machine, _, _| {
             if machine.results.ends_with("btrfs") {
                 let text = r#"{"filesystem":"btrfs","steps":[{"name":"x","held":true,"detail":"",
-                    "seconds":1.0}],"attempts":[{"name":"write","answer":"refused",
-                    "errno":"ETXTBSY"}],"picture":{"title":"btrfs","disk_bytes":100,
+                    "seconds":1.0}],"attempts":[ATTEMPTS],"picture":{"title":"btrfs","disk_bytes":100,
                     "extents":[{"file_offset":0,"disk_offset":10,"length":5,"unwritten":true}]},
                     "finished":true,"seconds":3.0}"#;
+                let attempts: Vec<String> = crate::demo::tamper::names("btrfs")
+                    .map(|name| {
+                        format!(r#"{{"name":"{name}","answer":"refused","errno":"ETXTBSY"}}"#)
+                    })
+                    .collect();
+                let text = text.replace("ATTEMPTS", &attempts.join(","));
                 std::fs::write(machine.results.join("report.json"), text).unwrap();
                 Ending {
                     status: 0,
@@ -221,7 +292,7 @@ mod tests {
             "{table:?}"
         );
         assert!(
-            table[2].ends_with("held") && table[2].contains("all 1 refused"),
+            table[2].ends_with("held") && table[2].contains("all 13 refused"),
             "{table:?}"
         );
     }

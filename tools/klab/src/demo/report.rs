@@ -40,20 +40,44 @@ pub struct Report {
     pub seconds: f64,
 }
 
+/// What has to be refused, rather than impossible anyway, for the demonstration to prove something.
+const REQUIRED: [&str; 6] = [
+    "write",
+    "shared mapping",
+    "truncate",
+    "punch a hole",
+    "unlink",
+    "defragment",
+];
+
+/// The same where files can share blocks: ext4 has no such call, so that nothing can be proven.
+const REQUIRED_TO_SHARE: [&str; 2] = ["reflink from it", "reflink over it"];
+
 impl Report {
     /// Whether everything held that had to.
     pub fn held(&self) -> bool {
         self.finished
             && !self.steps.is_empty()
             && self.steps.iter().all(|step| step.held)
-            && self
-                .attempts
-                .iter()
-                .any(|attempt| attempt.answer == Answer::Refused)
+            && self.required().all(|name| self.refused(name))
             && self
                 .attempts
                 .iter()
                 .all(|attempt| attempt.answer != Answer::WentThrough)
+    }
+
+    fn required(&self) -> impl Iterator<Item = &'static str> {
+        let sharing: &[&str] = if self.filesystem == "ext4" {
+            &[]
+        } else {
+            &REQUIRED_TO_SHARE
+        };
+        REQUIRED.iter().chain(sharing).copied()
+    }
+
+    fn refused(&self, name: &str) -> bool {
+        let mut tried = self.attempts.iter();
+        tried.any(|attempt| attempt.name == name && attempt.answer == Answer::Refused)
     }
 
     pub fn step(&self, name: &str) -> Option<&Step> {
@@ -63,10 +87,12 @@ impl Report {
     /// `all 11 refused`, or what was not.
     pub fn refusals(&self) -> String {
         let count = |answer| self.attempts.iter().filter(|a| a.answer == answer).count();
+        let open = self.required().filter(|name| !self.refused(name)).count();
         match (count(Answer::Refused), count(Answer::WentThrough)) {
             (0, 0) => "none tried".into(),
+            (_, through @ 1..) => format!("{through} WENT THROUGH"),
+            (_, 0) if open > 0 => format!("{open} NOT REFUSED"),
             (refused, 0) => format!("all {refused} refused"),
-            (_, through) => format!("{through} WENT THROUGH"),
         }
     }
 }
@@ -75,27 +101,30 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
+    fn report(filesystem: &str) -> Report {
+        let attempt = |name: &str, answer| Attempt {
+            name: name.into(),
+            answer,
+            errno: "E".into(),
+        };
+        let sharing = if filesystem == "ext4" {
+            Answer::Impossible
+        } else {
+            Answer::Refused
+        };
         Report {
-            filesystem: "xfs".into(),
+            filesystem: filesystem.into(),
             steps: vec![Step {
                 name: "mkfs".into(),
                 held: true,
                 detail: String::new(),
                 seconds: 1.0,
             }],
-            attempts: vec![
-                Attempt {
-                    name: "write".into(),
-                    answer: Answer::Refused,
-                    errno: "ETXTBSY".into(),
-                },
-                Attempt {
-                    name: "clone".into(),
-                    answer: Answer::Impossible,
-                    errno: "E".into(),
-                },
-            ],
+            attempts: REQUIRED
+                .iter()
+                .map(|name| attempt(name, Answer::Refused))
+                .chain(REQUIRED_TO_SHARE.iter().map(|name| attempt(name, sharing)))
+                .collect(),
             picture: None,
             finished: true,
             seconds: 2.0,
@@ -104,20 +133,44 @@ mod tests {
 
     #[test]
     fn it_holds_only_if_all_of_it_held() {
-        assert!(report().held());
-        assert_eq!(report().refusals(), "all 1 refused");
-        let mut broken = report();
+        assert!(report("xfs").held());
+        assert_eq!(report("xfs").refusals(), "all 8 refused");
+        let mut broken = report("xfs");
         broken.steps[0].held = false;
         assert!(!broken.held());
-        let mut broken = report();
+        let mut broken = report("xfs");
         broken.attempts[0].answer = Answer::WentThrough;
         assert!(!broken.held());
         assert_eq!(broken.refusals(), "1 WENT THROUGH");
-        let mut broken = report();
+        let mut broken = report("xfs");
         broken.finished = false;
         assert!(!broken.held());
-        let mut broken = report();
+        let mut broken = report("xfs");
         broken.attempts.clear();
         assert!(!broken.held());
+    }
+
+    #[test]
+    fn what_is_impossible_proves_nothing() {
+        assert!(report("ext4").held());
+        assert_eq!(report("ext4").refusals(), "all 6 refused");
+        for filesystem in ["xfs", "ext4", "btrfs"] {
+            for number in 0..REQUIRED.len() {
+                let mut broken = report(filesystem);
+                broken.attempts[number].answer = Answer::Impossible;
+                assert!(!broken.held());
+                assert_eq!(broken.refusals(), "1 NOT REFUSED");
+            }
+        }
+        let mut broken = report("btrfs");
+        broken.attempts.truncate(REQUIRED.len());
+        assert!(!broken.held());
+    }
+
+    #[test]
+    fn what_is_required_is_tried() {
+        let tried: Vec<&str> = super::super::tamper::names("xfs").collect();
+        let all = REQUIRED.iter().chain(&REQUIRED_TO_SHARE);
+        assert!(all.clone().all(|name| tried.contains(name)));
     }
 }

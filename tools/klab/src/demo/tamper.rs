@@ -75,6 +75,12 @@ fn attempts(filesystem: &str) -> Vec<(&'static str, Try)> {
     list
 }
 
+/// What the attempts are called.
+#[cfg(test)]
+pub fn names(filesystem: &str) -> impl Iterator<Item = &'static str> {
+    attempts(filesystem).into_iter().map(|(name, _)| name)
+}
+
 /// Tries everything on the pinned file.
 pub fn all(filesystem: &str, pinned: &Path) -> anyhow::Result<Vec<Attempt>> {
     let folder = pinned.parent().unwrap_or(Path::new("/")).join("control");

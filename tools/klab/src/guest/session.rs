@@ -13,7 +13,7 @@ use super::job::{Ending, Job};
 use crate::cache::{Cache, make};
 use crate::fail::{Failure, Kind};
 use crate::runner::machine::{Consoles, Machine, Runner};
-use crate::signals::Scratch;
+use crate::signals::Terminal;
 
 const TICK: Duration = Duration::from_millis(50);
 
@@ -118,9 +118,7 @@ pub struct PassOn;
 
 impl Observer for PassOn {
     fn output(&mut self, bytes: &[u8]) -> Result<()> {
-        let mut out = std::io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()?;
+        crate::ui::pass_on(bytes);
         Ok(())
     }
 }
@@ -135,7 +133,7 @@ pub fn run(
     make(&spec.results)?;
     let results = spec.results.canonicalize()?;
     Ending::remove(&results)?;
-    let private = private_folder(cache)?;
+    let private = cache.private_folder()?;
     let disks = make_disks(private.path(), &spec.disks)?;
     let job = Job {
         command: spec.command.clone(),
@@ -247,17 +245,6 @@ fn watch(
     Ok(timed_out)
 }
 
-fn private_folder(cache: &Cache) -> Result<Scratch> {
-    let folder = cache.running();
-    make(&folder)?;
-    let path = tempfile::Builder::new()
-        .prefix(&format!("{}-", std::process::id()))
-        .tempdir_in(&folder)
-        .context("cannot make a private folder for the guest")?
-        .keep();
-    Ok(Scratch::new(path))
-}
-
 fn make_disks(folder: &Path, sizes: &[u64]) -> Result<Vec<PathBuf>> {
     let folder = folder.canonicalize()?;
     let mut disks = Vec::new();
@@ -269,25 +256,6 @@ fn make_disks(folder: &Path, sizes: &[u64]) -> Result<Vec<PathBuf>> {
         disks.push(path);
     }
     Ok(disks)
-}
-
-/// A guest that is killed leaves the terminal raw: this puts it back.
-struct Terminal(Option<rustix::termios::Termios>);
-
-impl Terminal {
-    fn save() -> Self {
-        Self(rustix::termios::tcgetattr(rustix::stdio::stdin()).ok())
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        if let Some(settings) = &self.0 {
-            let now = rustix::termios::OptionalActions::Now;
-            // Without a terminal any more there is nothing to put back.
-            rustix::termios::tcsetattr(rustix::stdio::stdin(), now, settings).unwrap_or(());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! User Mode Linux: the kernel as a process of the host.
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result};
@@ -10,7 +10,19 @@ use super::machine::{Consoles, Machine, Runner, Running};
 use crate::sandbox::{COMMAND_INPUT, COMMAND_OUTPUT, Sandbox, die_with_parent};
 use crate::signals::Watched;
 
-pub struct Uml;
+/// As many as the kernel's driver takes.
+pub const MOST_DISKS: usize = 8;
+
+pub struct Uml {
+    /// The program that makes the sandbox and is the guest's first process.
+    klab: PathBuf,
+}
+
+impl Uml {
+    pub fn new(klab: PathBuf) -> Self {
+        Self { klab }
+    }
+}
 
 impl Runner for Uml {
     fn start(&self, machine: &Machine, consoles: Consoles) -> Result<Box<dyn Running>> {
@@ -24,9 +36,9 @@ impl Runner for Uml {
         }
         let sandbox = Sandbox {
             writable,
-            command: command_line(machine, interactive)?,
+            command: command_line(&self.klab, machine, interactive)?,
         };
-        let mut command = sandbox.command()?;
+        let mut command = sandbox.command(&self.klab);
         command.stderr(consoles.kernel);
         match consoles.command {
             Some(output) => {
@@ -39,7 +51,11 @@ impl Runner for Uml {
         }
         die_with_parent(&mut command);
         let child = command.spawn().context("cannot start the guest")?;
-        let watched = (!interactive).then(|| Watched::new(child.id(), false));
+        let watched = if interactive {
+            Watched::alone(child.id())
+        } else {
+            Watched::new(child.id(), false)
+        };
         Ok(Box::new(Process {
             child,
             _watched: watched,
@@ -47,8 +63,7 @@ impl Runner for Uml {
     }
 }
 
-fn command_line(machine: &Machine, interactive: bool) -> Result<Vec<String>> {
-    let klab = std::env::current_exe()?;
+fn command_line(klab: &Path, machine: &Machine, interactive: bool) -> Result<Vec<String>> {
     let text = |path: &Path| -> Result<String> {
         let text = path.to_str().context("a path is not UTF-8")?;
         anyhow::ensure!(
@@ -76,9 +91,8 @@ fn command_line(machine: &Machine, interactive: bool) -> Result<Vec<String>> {
             format!("con1=null,fd:{COMMAND_OUTPUT}")
         },
         "console=tty0".into(),
-        format!("init={}", text(&klab)?),
+        format!("init={}", text(klab)?),
     ];
-    anyhow::ensure!(machine.disks.len() <= 8, "a guest can have 8 disks at most");
     for (number, disk) in machine.disks.iter().enumerate() {
         words.push(format!("ubd{number}={}", text(disk)?));
     }
@@ -91,7 +105,7 @@ fn command_line(machine: &Machine, interactive: bool) -> Result<Vec<String>> {
 
 struct Process {
     child: Child,
-    _watched: Option<Watched>,
+    _watched: Watched,
 }
 
 impl Running for Process {
@@ -129,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_root_is_read_only_and_the_job_comes_last() {
-        let words = command_line(&machine(), false).unwrap();
+        let words = command_line(Path::new("/p/klab"), &machine(), false).unwrap();
         assert_eq!(words[0], "/k/linux");
         assert!(words.contains(&"ro".into()) && !words.contains(&"rw".into()));
         assert!(words.contains(&"ubd1=/s/b".into()) && words.contains(&"kunit.enable=1".into()));
@@ -145,6 +159,6 @@ mod tests {
             job: "/a b/job".into(),
             ..machine()
         };
-        assert!(command_line(&machine, false).is_err());
+        assert!(command_line(Path::new("/p/klab"), &machine, false).is_err());
     }
 }

@@ -6,6 +6,7 @@ use super::mail::Mail;
 use super::store::{Store, malformed};
 use crate::exec;
 use crate::git::Git;
+use crate::signals::Scratch;
 
 /// One applied mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub struct Applied {
 
 /// Makes the commits; the same series on the same base gives the same commits everywhere.
 pub fn apply(store: &Store, git: &Git, base: &str) -> Result<Vec<Applied>> {
-    let scratch = tempfile::tempdir()?;
+    let scratch = Scratch::folder()?;
     let git = git.with_index(&scratch.path().join("index"));
     git.text(["read-tree", base])?;
     let mut parent = base.to_owned();

@@ -9,6 +9,7 @@ use super::apply::apply;
 use super::import::{Options, import};
 use super::store::{Mails, Store};
 use crate::git::Git;
+use crate::signals::Scratch;
 
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
@@ -121,7 +122,7 @@ fn round_trip(store: &Store, git: &Git, base: &str, report: &mut Report) -> Resu
         return Ok(());
     };
     report.tree = Some(last.tree.clone());
-    let folder = tempfile::tempdir()?;
+    let folder = Scratch::folder()?;
     let copy = Store::at(folder.path());
     let options = Options {
         base,
@@ -349,6 +350,77 @@ mod tests {
         assert_ne!(tree.commit, first);
         assert_eq!(modified(&kept), old_kept);
         assert_eq!(std::fs::read_to_string(&changed).unwrap(), "int changed;\n");
+    }
+
+    #[test]
+    fn a_tree_that_nothing_is_known_of_is_not_lost_either() {
+        let bench = Bench::new();
+        bench.import(false).unwrap();
+        let ui = Ui::new();
+        let make = || ensure(&bench.cache, &bench.store, &bench.base(), &ui);
+        let folder = make().unwrap().folder;
+        let record = bench.cache.trees().join("series.json");
+        std::fs::remove_file(&record).unwrap();
+        make().unwrap();
+        write_if_changed(&folder.join("fs/a.c"), b"int mine;\n").unwrap();
+        std::fs::remove_file(&record).unwrap();
+        assert!(make().is_err(), "uncommitted work");
+        let tree = bench.git.moved_to(&folder);
+        tree.text(["commit", "-q", "-a", "-m", "fs: mine"]).unwrap();
+        assert!(make().is_err(), "commits that are not in the series");
+        assert!(folder.join("fs/a.c").exists());
+    }
+
+    #[test]
+    fn cleaning_spares_work_and_other_worktrees() {
+        let bench = Bench::new();
+        bench.import(false).unwrap();
+        let ui = Ui::new();
+        let clean = || {
+            let args = crate::cli::CleanArgs {
+                all: false,
+                downloads: false,
+            };
+            crate::clean::clean(&bench.cache, &args, &ui)
+        };
+        let make = || {
+            ensure(&bench.cache, &bench.store, &bench.base(), &ui)
+                .unwrap()
+                .folder
+        };
+        // A worktree of theirs, on a disk that is away at the moment.
+        let (theirs, away) = (
+            bench.git.folder().with_file_name("theirs"),
+            bench.git.folder().with_file_name("away"),
+        );
+        let place = theirs.to_str().unwrap();
+        bench
+            .git
+            .text(["worktree", "add", "-q", "--detach", place])
+            .unwrap();
+        std::fs::rename(&theirs, &away).unwrap();
+        let exclude = bench.git.folder().join(".git/info/exclude");
+        let excluded = crate::exec::read_optional(&exclude).unwrap();
+        let folder = make();
+        write_if_changed(&folder.join("fs/a.c"), b"int mine;\n").unwrap();
+        assert_eq!(crate::fail::status_of(&clean().unwrap_err()), 2);
+        assert!(folder.join("fs/a.c").exists());
+        let tree = Git::at(&folder);
+        tree.text(["checkout", "-q", "--force", "HEAD"]).unwrap();
+        clean().unwrap();
+        assert!(!folder.exists());
+        assert!(bench.git.commit("refs/klab/series").is_err());
+        let known = bench.git.text(["worktree", "list"]).unwrap();
+        assert!(
+            known.contains("theirs") && !known.contains("series"),
+            "{known}"
+        );
+        // A tree that was removed by hand.
+        std::fs::remove_dir_all(make()).unwrap();
+        make();
+        std::fs::rename(&away, &theirs).unwrap();
+        Git::at(&theirs).text(["status"]).unwrap();
+        assert_eq!(crate::exec::read_optional(&exclude).unwrap(), excluded);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::cache::{Cache, Lock, make, write_if_changed};
 use crate::exec::read_optional;
 use crate::fail::{Failure, Kind};
 use crate::git::Git;
+use crate::setup::machine::quoted;
 use crate::ui::Ui;
 
 /// What the worktree was last made from.
@@ -68,8 +69,8 @@ impl Base {
                 ),
             )
             .hint(format!(
-                "git -C {} init && git add -A && git commit",
-                folder.display()
+                "git -C {0} init && git -C {0} add -A && git -C {0} commit",
+                quoted(&folder.display().to_string())
             ))
         })?;
         let hash = blake3::hash(repository.as_os_str().as_encoded_bytes()).to_hex();
@@ -86,13 +87,14 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
     let folder = base.worktree(cache);
     let lock = cache.lock(&format!("tree-{}", base.name), ui)?;
     let git = Git::at(&base.repository);
-    let state_file = cache.trees().join(format!("{}.json", base.name));
-    let recorded: Option<State> =
-        read_optional(&state_file)?.and_then(|text| serde_json::from_str(&text).ok());
+    let recorded = state(cache, &base.name)?;
     let series = store.fingerprint()?;
-    let present = folder.join(".git").exists() && recorded.is_some();
-    let work = if present {
-        own_work(&folder, recorded.as_ref())?
+    let there = folder.join(".git").exists();
+    // A tree that nothing is known of is made anew, but not if somebody worked in it.
+    let present = there && recorded.is_some();
+    let work = if there {
+        let known = known(&folder, &base.name, recorded.as_ref());
+        own_work(&folder, known.as_deref())?
     } else {
         OwnWork::None
     };
@@ -116,7 +118,9 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
         OwnWork::None => {}
         // What was worked on there has become the series meanwhile.
         OwnWork::Commits(tree) if *tree == git.tree(&commit)? => {}
-        OwnWork::Commits(_) | OwnWork::Uncommitted => return Err(keep_own_work(&folder, base)),
+        OwnWork::Commits(_) | OwnWork::Uncommitted => {
+            return Err(keep_own_work(&folder, &base.commit, &base.name));
+        }
     }
     // A reference keeps the commits alive, and `git log` in the tree has a name to show.
     git.text(["update-ref", &format!("refs/klab/{}", base.name), &commit])?;
@@ -133,7 +137,7 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
         commit: commit.clone(),
     };
     write_if_changed(
-        &state_file,
+        &state_file(cache, &base.name),
         serde_json::to_string_pretty(&state)?.as_bytes(),
     )?;
     Ok(Tree {
@@ -150,7 +154,7 @@ fn create(cache: &Cache, git: &Git, folder: &Path, commit: &str) -> Result<()> {
         std::fs::remove_dir_all(folder)
             .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
-    git.text(["worktree", "prune"])?;
+    forget_gone(git, &cache.trees())?;
     let scratch = cache.scratch_for(folder)?;
     let half = scratch
         .path()
@@ -161,24 +165,120 @@ fn create(cache: &Cache, git: &Git, folder: &Path, commit: &str) -> Result<()> {
         "worktree", "add", "--quiet", "--force", "--detach", half, commit,
     ])?;
     git.text(["worktree", "move", half, whole])?;
-    exclude_objects(git)
+    Ok(())
 }
 
-/// Keeps object folders out of `git status`.
-pub fn exclude_objects(git: &Git) -> Result<()> {
-    let common = git.text(["rev-parse", "--path-format=absolute", "--git-common-dir"])?;
-    let path = Path::new(&common).join("info/exclude");
-    let mut text = read_optional(&path)?.unwrap_or_default();
-    let line = format!("/{}*/", crate::build::OBJECTS);
-    if !text.lines().any(|old| old == line) {
-        if !text.is_empty() && !text.ends_with('\n') {
-            text.push('\n');
+/// Drops what git remembers of worktrees of ours that are gone. Those of others may be absent for a
+/// while only, and are left alone.
+fn forget_gone(git: &Git, trees: &Path) -> Result<()> {
+    let common = git.text(COMMON_DIR)?;
+    let entries = Path::new(&common).join("worktrees");
+    if !entries.is_dir() {
+        return Ok(());
+    }
+    let trees = trees.canonicalize()?;
+    for entry in std::fs::read_dir(&entries)? {
+        let entry = entry?.path();
+        let text = read_optional(&entry.join("gitdir"))?.unwrap_or_default();
+        let place = Path::new(text.trim());
+        if place.starts_with(&trees) && !place.exists() {
+            std::fs::remove_dir_all(&entry)
+                .with_context(|| format!("cannot remove {}", entry.display()))?;
         }
-        text.push_str(&line);
-        text.push('\n');
-        write_if_changed(&path, text.as_bytes())?;
     }
     Ok(())
+}
+
+const COMMON_DIR: [&str; 3] = ["rev-parse", "--path-format=absolute", "--git-common-dir"];
+
+/// Names of the trees there are.
+pub fn names(cache: &Cache) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    if cache.trees().is_dir() {
+        for entry in std::fs::read_dir(cache.trees())? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() && !name.starts_with('.') {
+                names.push(name);
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Refuses to lose what somebody did in a tree.
+pub fn require_no_work(cache: &Cache, name: &str) -> Result<()> {
+    let folder = cache.trees().join(name);
+    if !folder.join(".git").exists() {
+        return Ok(());
+    }
+    let recorded = state(cache, name)?;
+    let known = known(&folder, name, recorded.as_ref());
+    match own_work(&folder, known.as_deref())? {
+        OwnWork::None => Ok(()),
+        OwnWork::Commits(_) | OwnWork::Uncommitted => {
+            let base = recorded.map_or("refs/tags/base".to_owned(), |state| state.base);
+            Err(keep_own_work(&folder, &base, name))
+        }
+    }
+}
+
+/// The same for the base itself.
+pub fn require_pristine(cache: &Cache) -> Result<()> {
+    let base = cache.base();
+    if !base.join(".git").exists() {
+        return Ok(());
+    }
+    let pristine = Git::at(&base).commit("refs/tags/base").ok();
+    if own_work(&base, pristine.as_deref())? == OwnWork::None {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Usage,
+        format!("the kernel source {} has work of its own in it", base.display()),
+    )
+    .hint(format!(
+        "keep it elsewhere, or throw it away with: git -C {} checkout --force --detach refs/tags/base",
+        quoted(&base.display().to_string())
+    ))
+    .into())
+}
+
+/// Removes a tree, and what its repository knows of it.
+pub fn remove(cache: &Cache, name: &str) -> Result<()> {
+    let folder = cache.trees().join(name);
+    let common = Git::at(&folder).text(COMMON_DIR);
+    // Under another name first, so that no half of a tree passes for one.
+    let scratch = cache.scratch_for(&folder)?;
+    std::fs::rename(&folder, scratch.path())
+        .with_context(|| format!("cannot remove {}", folder.display()))?;
+    drop(scratch);
+    crate::signals::remove(&state_file(cache, name));
+    // A repository that is gone knows nothing any more.
+    if let Ok(common) = common {
+        let git = Git::at(common);
+        git.text(["update-ref", "-d", &format!("refs/klab/{name}")])?;
+        forget_gone(&git, &cache.trees())?;
+    }
+    Ok(())
+}
+
+fn state_file(cache: &Cache, name: &str) -> PathBuf {
+    cache.trees().join(format!("{name}.json"))
+}
+
+fn state(cache: &Cache, name: &str) -> Result<Option<State>> {
+    let text = read_optional(&state_file(cache, name))?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// The commit that klab itself checked out last.
+fn known(folder: &Path, name: &str, recorded: Option<&State>) -> Option<String> {
+    match recorded {
+        Some(state) => Some(state.commit.clone()),
+        None => Git::at(folder).commit(&format!("refs/klab/{name}")).ok(),
+    }
 }
 
 /// What somebody did in the tree.
@@ -190,30 +290,42 @@ enum OwnWork {
     Uncommitted,
 }
 
-fn own_work(folder: &Path, recorded: Option<&State>) -> Result<OwnWork> {
+/// Looks for what is neither committed nor the commit that klab checked out.
+fn own_work(folder: &Path, known: Option<&str>) -> Result<OwnWork> {
     let git = Git::at(folder);
-    let changed = git.text(["status", "--porcelain", "--untracked-files=no"])?;
+    let look = || -> Result<(String, String)> {
+        let changed = git.text(["status", "--porcelain", "--untracked-files=no"])?;
+        Ok((changed, git.commit("HEAD")?))
+    };
+    let (changed, head) = look().map_err(|error| {
+        let folder = folder.display();
+        Failure::new(
+            Kind::Usage,
+            format!("git cannot tell what is in the tree {folder}: {error:#}"),
+        )
+        .hint(format!(
+            "look whether you need anything in it, then: rm -r {folder}"
+        ))
+    })?;
     if !changed.is_empty() {
         return Ok(OwnWork::Uncommitted);
     }
-    let head = git.commit("HEAD")?;
-    if recorded.is_some_and(|state| state.commit == head) {
+    if known.is_some_and(|commit| commit == head) {
         return Ok(OwnWork::None);
     }
     Ok(OwnWork::Commits(git.tree(&head)?))
 }
 
 /// It is theirs to keep or to throw away.
-fn keep_own_work(folder: &Path, base: &Base) -> anyhow::Error {
+fn keep_own_work(folder: &Path, base: &str, name: &str) -> anyhow::Error {
     let folder = folder.display();
     Failure::new(
         Kind::Usage,
         format!("the tree {folder} has work of its own in it"),
     )
     .hint(format!(
-        "commit it there, then: cargo klab series import {folder} --base {}; or throw it \
-             away with: git -C {folder} checkout --force --detach refs/klab/{}",
-        base.commit, base.name
+        "commit it there, then: cargo klab series import {folder} --base {base}; or throw it \
+             away with: git -C {folder} checkout --force --detach refs/klab/{name}"
     ))
     .into()
 }

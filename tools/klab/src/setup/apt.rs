@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 
 use super::machine::os_release;
 use crate::cache::{Cache, make, write_if_changed};
-use crate::exec::{Step, read_optional, text_of};
+use crate::exec::{Step, capture, read_optional, text_of};
 use crate::fail::{Failure, Kind};
+use crate::signals::Scratch;
 use crate::ui::Ui;
 
 /// Suites that are looked at, in this order.
@@ -22,6 +23,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
     pub uri: String,
+    pub suite: String,
     /// What `Signed-By` says: a path, or a whole key over several lines.
     pub signed_by: Option<String>,
     pub trusted: bool,
@@ -55,6 +57,34 @@ pub fn mirror_of_machine(etc: &Path) -> Result<Mirror> {
         "echo 'deb http://YOUR-MIRROR/debian {codename} main' >> {}",
         etc.join("sources.list").display()
     ))
+    .into())
+}
+
+/// Says at once that there is no network: apt-get would take minutes, and many lines.
+pub fn require_archive(mirror: &Mirror) -> Result<()> {
+    // Others need no network, or are apt's own affair.
+    if !mirror.uri.starts_with("http:") && !mirror.uri.starts_with("https:") {
+        return Ok(());
+    }
+    let scratch = Scratch::folder()?;
+    let uri = mirror.uri.trim_end_matches('/');
+    let mut command = Command::new("timeout");
+    // With apt's own settings of proxies and certificates.
+    command
+        .args(["20", "/usr/lib/apt/apt-helper", "-o", "Acquire::Retries=0"])
+        .args(["-o", "Acquire::http::Timeout=5"])
+        .args(["-o", "Acquire::https::Timeout=5"])
+        .arg("download-file")
+        .arg(format!("{uri}/dists/{}/InRelease", mirror.suite))
+        .arg(scratch.path().join("InRelease"));
+    if capture(&mut command, None)?.status.success() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Requirement,
+        format!("the package archive {uri} cannot be reached"),
+    )
+    .hint("see to the network, then go on with: cargo klab setup")
     .into())
 }
 
@@ -121,6 +151,7 @@ fn from_deb822(text: &str, codename: &str) -> Option<Mirror> {
         if let Some(uri) = uri.filter(|_| listed && on("enabled", true)) {
             return Some(Mirror {
                 uri: uri.to_owned(),
+                suite: codename.to_owned(),
                 signed_by: field("signed-by").map(str::to_owned),
                 trusted: on("trusted", false),
             });
@@ -159,6 +190,7 @@ fn from_lines(text: &str, codename: &str) -> Option<Mirror> {
         };
         return Some(Mirror {
             uri: uri.to_owned(),
+            suite: codename.to_owned(),
             signed_by: option("signed-by").map(str::to_owned),
             trusted: option("trusted") == Some("yes"),
         });
@@ -324,8 +356,22 @@ fn versions_in(madison: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether some version of a package has been downloaded before.
+pub fn is_downloaded(cache: &Cache, package: &str) -> Result<bool> {
+    let start = format!("{package}_");
+    if !cache.downloads().is_dir() {
+        return Ok(false);
+    }
+    for entry in std::fs::read_dir(cache.downloads())? {
+        if entry?.file_name().to_string_lossy().starts_with(&start) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Installs packages for the whole machine, with its own configuration.
-pub fn install(cache: &Cache, ui: &Ui, packages: &[&str]) -> Result<()> {
+pub fn install(cache: &Cache, ui: &Ui, packages: &[&'static str]) -> Result<()> {
     let offline = "see whether the machine's package archive can be reached, then go on with: \
                    cargo klab setup";
     let mut command = Command::new("apt-get");
@@ -376,7 +422,7 @@ pub fn install(cache: &Cache, ui: &Ui, packages: &[&str]) -> Result<()> {
     .hint(offline)
     .protected()
     .run(ui, command)?;
-    let still = super::machine::missing_packages()?;
+    let still = super::machine::missing_packages(packages)?;
     anyhow::ensure!(
         still.is_empty(),
         "apt-get installed everything but {}",
@@ -449,6 +495,7 @@ mod tests {
     fn the_private_list_names_other_suites_only() {
         let mirror = Mirror {
             uri: "http://m".into(),
+            suite: "bookworm".into(),
             signed_by: None,
             trusted: false,
         };

@@ -132,7 +132,6 @@ fn commit(cache: &Cache, ui: &Ui, tree: &Path, subject: &str) -> Result<()> {
             .with_env(&format!("GIT_{role}_DATE"), &date);
     }
     git.text(["commit", "--quiet", "--no-gpg-sign", "--message", subject])?;
-    crate::series::tree::exclude_objects(&git)?;
     git.text(["tag", "base"])?;
     Ok(())
 }

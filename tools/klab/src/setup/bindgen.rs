@@ -9,6 +9,7 @@ use super::machine::parse_version;
 use crate::cache::Cache;
 use crate::exec::{Step, find_program, text_of};
 use crate::fail::Kind;
+use crate::signals::remove;
 use crate::ui::Ui;
 
 const VERSION: &str = "0.72.1";
@@ -34,6 +35,8 @@ pub fn ensure(cache: &Cache, ui: &Ui) -> Result<PathBuf> {
     if let Some(found) = find(cache)? {
         return Ok(found);
     }
+    // In the cache, so that what was built before an interruption is not built again.
+    let objects = cache.root().join("bindgen-objects");
     let mut command = Command::new("cargo");
     command
         .args([
@@ -45,6 +48,8 @@ pub fn ensure(cache: &Cache, ui: &Ui) -> Result<PathBuf> {
             "--root",
         ])
         .arg(cache.tools())
+        .arg("--target-dir")
+        .arg(&objects)
         // The workspace's own settings are not meant for it.
         .current_dir(cache.root())
         .env_remove("CARGO_TARGET_DIR")
@@ -56,5 +61,6 @@ pub fn ensure(cache: &Cache, ui: &Ui) -> Result<PathBuf> {
     )
     .hint("see whether cargo's registry can be reached, then go on with: cargo klab setup")
     .run(ui, command)?;
+    remove(&objects);
     Ok(cache.tools().join("bin/bindgen"))
 }

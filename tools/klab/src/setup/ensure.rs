@@ -1,6 +1,6 @@
 //! Set-up as a whole: refuse first, then say what will be done, then do it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -18,10 +18,11 @@ pub struct Toolchain {
 
 /// Gets everything that is missing; `release` is the base kernel, unless the user brings one.
 pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain> {
+    cache.sweep(ui)?;
     machine::require_x86_64()?;
     machine::rustc_version()?;
     machine::require_debian()?;
-    let packages = machine::missing_packages()?;
+    let packages = machine::missing_packages(&machine::PACKAGES)?;
     let need_base = release.is_some() && !base::is_there(cache);
     if packages.is_empty()
         && !need_base
@@ -40,8 +41,23 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain
     }
     let _lock = cache.lock("setup", ui)?;
     announce(cache, ui, &packages, need_base)?;
-    // Looked up before anything is installed, so that a broken configuration stops us early.
-    apt::mirror_of_machine(std::path::Path::new("/etc/apt"))?;
+    // Looked at before anything is begun, so that a broken configuration or network stops us early.
+    let mirror = apt::mirror_of_machine(Path::new("/etc/apt"))?;
+    let source = release.map(|release| format!("linux-source-{release}"));
+    let mut downloads = Vec::new();
+    if rust_src::find(cache)?.is_none() {
+        downloads.push("rust-src");
+    }
+    if need_base {
+        downloads.extend(source.as_deref());
+    }
+    let mut offline = packages.is_empty();
+    for package in downloads {
+        offline &= apt::is_downloaded(cache, package)?;
+    }
+    if !offline {
+        apt::require_archive(&mirror)?;
+    }
     if !packages.is_empty() {
         apt::install(cache, ui, &packages)?;
     }
@@ -65,7 +81,23 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain
     })
 }
 
-fn announce(cache: &Cache, ui: &Ui, packages: &[&str], need_base: bool) -> Result<()> {
+/// Gets what guests and tests use, for a kernel that somebody brings along.
+pub fn guest_tools(cache: &Cache, ui: &Ui) -> Result<()> {
+    cache.sweep(ui)?;
+    machine::require_x86_64()?;
+    machine::require_debian()?;
+    let packages = machine::missing_packages(&machine::FOR_GUESTS)?;
+    if packages.is_empty() {
+        return Ok(());
+    }
+    machine::require_root("Debian packages have to be installed")?;
+    let _lock = cache.lock("setup", ui)?;
+    say_packages(ui, &packages);
+    apt::require_archive(&apt::mirror_of_machine(Path::new("/etc/apt"))?)?;
+    apt::install(cache, ui, &packages)
+}
+
+fn say_packages(ui: &Ui, packages: &[&str]) {
     ui.say("klab sets this machine up once:");
     if !packages.is_empty() {
         ui.say(format!(
@@ -74,6 +106,10 @@ fn announce(cache: &Cache, ui: &Ui, packages: &[&str], need_base: bool) -> Resul
             packages.join(" ")
         ));
     }
+}
+
+fn announce(cache: &Cache, ui: &Ui, packages: &[&str], need_base: bool) -> Result<()> {
+    say_packages(ui, packages);
     let mut parts = Vec::new();
     if need_base {
         parts.push("the kernel source (165 MB to download, 3.5 GB on disk)");

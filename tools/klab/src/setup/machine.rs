@@ -7,12 +7,13 @@ use anyhow::Result;
 
 use crate::exec::{find_program, read_optional, text_of};
 use crate::fail::{Failure, Kind};
+use crate::ui::bytes;
 
 /// The oldest compiler that the kernel takes.
 pub const OLDEST_RUSTC: (u32, u32) = (1, 85);
 
 /// What the kernel's build, the guests and the tests use, as Debian calls it.
-pub const PACKAGES: [&str; 27] = [
+pub const PACKAGES: [&str; 28] = [
     "acl",
     "attr",
     "bc",
@@ -36,10 +37,32 @@ pub const PACKAGES: [&str; 27] = [
     "make",
     "perl",
     "quota",
+    "shellcheck",
     "tar",
     "util-linux",
     "xfsprogs",
     "xz-utils",
+];
+
+/// Those of them that are used even if no kernel is built.
+pub const FOR_GUESTS: [&str; 17] = [
+    "acl",
+    "attr",
+    "btrfs-progs",
+    "dmsetup",
+    "e2fsprogs",
+    "fio",
+    "gawk",
+    "gcc",
+    "git",
+    "kmod",
+    "libc6-dev",
+    "make",
+    "perl",
+    "quota",
+    "shellcheck",
+    "util-linux",
+    "xfsprogs",
 ];
 
 /// Where Debian's libclang of this version lies.
@@ -56,23 +79,89 @@ pub fn require_root(why: &str) -> Result<()> {
     }
     Err(
         Failure::new(Kind::Requirement, format!("this needs root: {why}"))
-            .hint("sudo --preserve-env=HOME,PATH,XDG_CACHE_HOME cargo klab ...")
+            .hint(as_root())
             .into(),
     )
 }
 
-pub fn require_debian() -> Result<()> {
-    let release = read_optional(Path::new("/etc/os-release"))?.unwrap_or_default();
-    if find_program("apt-get").is_some() && find_program("dpkg").is_some() {
-        return Ok(());
+/// The command line as it was given, for root: sudo by itself forgets where cargo and the cache are.
+pub fn as_root() -> String {
+    let mut words = vec!["sudo".to_owned(), "env".to_owned()];
+    for name in [
+        "HOME",
+        "PATH",
+        "XDG_CACHE_HOME",
+        "CARGO_HOME",
+        "RUSTUP_HOME",
+    ] {
+        if let Ok(value) = std::env::var(name) {
+            words.push(format!("{name}={}", quoted(&value)));
+        }
     }
+    words.extend(["cargo".to_owned(), "klab".to_owned()]);
+    words.extend(std::env::args().skip(1).map(|word| quoted(&word)));
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+pub fn quoted(word: &str) -> String {
+    let plain = |ch: char| ch.is_ascii_alphanumeric() || "-_./=:,@%+".contains(ch);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// Returns its name.
+pub fn require_debian() -> Result<String> {
+    let release = read_optional(Path::new("/etc/os-release"))?.unwrap_or_default();
+    let tools = find_program("apt-get").is_some() && find_program("dpkg").is_some();
     let name = os_release(&release, "PRETTY_NAME").unwrap_or("this system");
+    if tools && is_new_debian(&release) {
+        return Ok(name.to_owned());
+    }
     Err(Failure::new(
         Kind::Requirement,
-        format!("set-up knows Debian's package tools only, and {name} does not have them"),
+        format!("set-up knows Debian 12 and newer only, and this is {name}"),
     )
     .hint("debootstrap bookworm /srv/klab && chroot /srv/klab, and run klab in there")
     .into())
+}
+
+/// Testing and unstable have no number.
+fn is_new_debian(release: &str) -> bool {
+    let number = os_release(release, "VERSION_ID").map(str::parse::<u32>);
+    os_release(release, "ID") == Some("debian")
+        && number.is_none_or(|number| number.is_ok_and(|number| number >= 12))
+}
+
+/// Refuses guests that would have the machine swap, or the guest killed half-way.
+pub fn require_memory(need_mib: u64, what: &str) -> Result<()> {
+    let text = read_optional(Path::new("/proc/meminfo"))?.unwrap_or_default();
+    let Some(free) = available(&text) else {
+        return Ok(());
+    };
+    if free >= need_mib << 20 {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Requirement,
+        format!(
+            "{what} needs {} of memory, there are {} available",
+            bytes(need_mib << 20),
+            bytes(free)
+        ),
+    )
+    .hint("end other programs; one guest at a time needs less: --fs xfs, or run --memory 1G")
+    .into())
+}
+
+/// Bytes that programs can still get, of proc(5)'s `meminfo`.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 pub fn require_x86_64() -> Result<()> {
@@ -83,6 +172,7 @@ pub fn require_x86_64() -> Result<()> {
         Kind::Requirement,
         "User Mode Linux guests need an x86-64 machine",
     )
+    .hint("run klab on an x86-64 machine")
     .into())
 }
 
@@ -95,20 +185,21 @@ pub fn os_release<'a>(text: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// Which packages are not installed.
-pub fn missing_packages() -> Result<Vec<&'static str>> {
+pub fn missing_packages(wanted: &[&'static str]) -> Result<Vec<&'static str>> {
     let mut command = Command::new("dpkg-query");
     command
         .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
-        .args(PACKAGES);
+        .args(wanted);
     // It fails when one is unknown, and still lists the others.
     let output = crate::exec::capture(&mut command, None)?;
     let listing = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(not_installed(&listing))
+    Ok(not_installed(wanted, &listing))
 }
 
-fn not_installed(listing: &str) -> Vec<&'static str> {
-    PACKAGES
-        .into_iter()
+fn not_installed(wanted: &[&'static str], listing: &str) -> Vec<&'static str> {
+    wanted
+        .iter()
+        .copied()
         .filter(|package| {
             !listing
                 .lines()
@@ -163,7 +254,7 @@ mod tests {
                 format!("{name} {state}\n")
             })
             .collect();
-        assert_eq!(not_installed(&listing), ["bc", "flex"]);
+        assert_eq!(not_installed(&PACKAGES, &listing), ["bc", "flex"]);
     }
 
     #[test]
@@ -172,6 +263,39 @@ mod tests {
         assert!(parse_version("1.84.1").unwrap() < OLDEST_RUSTC);
         assert_eq!(parse_version("1.95.0-nightly"), Some((1, 95)));
         assert_eq!(parse_version("unknown"), None);
+    }
+
+    #[test]
+    fn packages_for_guests_are_among_all() {
+        assert!(FOR_GUESTS.iter().all(|name| PACKAGES.contains(name)));
+    }
+
+    #[test]
+    fn only_debian_from_twelve_on_will_do() {
+        for (text, good) in [
+            ("ID=debian\nVERSION_ID=\"12\"\n", true),
+            ("ID=debian\nVERSION_ID=\"11\"\n", false),
+            ("ID=debian\n", true),
+            ("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n", false),
+            ("", false),
+        ] {
+            assert_eq!(is_new_debian(text), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quoted("--fs"), "--fs");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn available_memory_is_read() {
+        let text = "MemTotal: 8 kB\nMemAvailable:    2048 kB\n";
+        assert_eq!(available(text), Some(2 << 20));
+        assert_eq!(available("MemTotal: 8 kB\n"), None);
     }
 
     #[test]

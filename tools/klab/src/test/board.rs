@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::ui::Ui;
+use crate::ui::{Ui, coloured};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -34,6 +34,12 @@ impl Case {
             seconds: 0.0,
             reason: reason.into(),
         }
+    }
+
+    /// With the time it took.
+    pub fn took(mut self, time: Duration) -> Self {
+        self.seconds = time.as_secs_f64();
+        self
     }
 
     fn line(&self) -> String {
@@ -82,7 +88,7 @@ impl Board {
 
     pub fn add(&self, case: Case) {
         if !self.quiet {
-            self.ui.result(case.line());
+            self.ui.result(coloured(&case.line()));
         }
         self.cases
             .lock()

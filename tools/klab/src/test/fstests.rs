@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 
 use super::board::{Board, Case, Verdict};
 use super::suite::Lab;
+use super::upstream;
 use crate::cli::Filesystem;
 use crate::exec::text_of;
+use crate::fail::{Failure, Kind};
 use crate::guest::session::{self, Observer, Spec};
 
 /// Sizes of the disks: test, scratch, real-time, log of writes.
@@ -30,11 +32,14 @@ pub fn prepare(lab: &Lab<'_>) -> Result<()> {
             .arg(format!("O={}", programs.display()))
             .env_remove("MAKEFLAGS"),
     )
-    .context("cannot build the programs of the filesystem tests")?;
+    .map_err(|error| {
+        let what = format!("cannot build the programs of the filesystem tests: {error:#}");
+        Failure::new(Kind::Build, what)
+    })?;
     Ok(())
 }
 
-fn programs(lab: &Lab<'_>) -> PathBuf {
+pub fn programs(lab: &Lab<'_>) -> PathBuf {
     lab.root.join("target/klab/fstests-bin")
 }
 
@@ -54,10 +59,7 @@ pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
         } else {
             format!("{suite}-{guest}")
         };
-        let mut spec = lab.spec(&folder, Vec::new());
-        spec.disks = DISKS.to_vec();
-        crate::cache::make(&spec.results)?;
-        spec.results = spec.results.canonicalize()?;
+        let mut spec = spec(lab, &folder, fs)?;
         set_up(lab, fs, &left, &mut spec)?;
         let table = spec.results.join("results.tsv");
         std::fs::File::create(&table)?;
@@ -108,7 +110,8 @@ pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
     Ok(())
 }
 
-fn last(spec: &Spec) -> String {
+/// What it said last.
+pub fn last(spec: &Spec) -> String {
     let text = std::fs::read(spec.results.join("output.log")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     text.lines()
@@ -120,18 +123,21 @@ fn last(spec: &Spec) -> String {
 
 /// The tests there are for a filesystem, in order.
 fn list(lab: &Lab<'_>, fs: Filesystem) -> Result<Vec<String>> {
+    if let Some(checkout) = lab.checkout.as_ref().filter(|_| !lab.groups.is_empty()) {
+        return upstream::list(checkout, &lab.root.join("xfstests"), fs, &lab.groups);
+    }
     let check = lab.root.join("xfstests/check");
     let text = text_of(Command::new(check).args(["--list", "--fstyp", fs.name()]))?;
     let names = text.lines().filter_map(|line| line.split('\t').next());
     Ok(names.map(str::to_owned).collect())
 }
 
-fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> Result<()> {
-    let text = |path: &Path| {
-        path.to_str()
-            .map(str::to_owned)
-            .context("a path is not UTF-8")
-    };
+/// A guest with the devices that the harness wants, without a command.
+pub fn spec(lab: &Lab<'_>, folder: &str, fs: Filesystem) -> Result<Spec> {
+    let mut spec = lab.spec(folder, Vec::new());
+    spec.disks = DISKS.to_vec();
+    crate::cache::make(&spec.results)?;
+    spec.results = spec.results.canonicalize()?;
     for (name, value) in [
         ("FSTYP", fs.name()),
         ("TEST_DEV", "/dev/ubda"),
@@ -143,6 +149,15 @@ fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> R
     ] {
         spec.environment.insert(name.into(), value.into());
     }
+    Ok(spec)
+}
+
+fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> Result<()> {
+    let text = |path: &Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .context("a path is not UTF-8")
+    };
     let results = text(&spec.results)?;
     spec.command = match &lab.checkout {
         None => {
@@ -162,7 +177,13 @@ fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> R
         Some(checkout) => {
             spec.environment
                 .insert("RESULT_BASE".into(), format!("{results}/checkout"));
-            let install = text(&lab.root.join("xfstests/install"))?;
+            let install = if lab.groups.is_empty() {
+                text(&lab.root.join("xfstests/install"))?
+            } else {
+                // Their tests need nothing of ours, and say nothing until they end.
+                spec.silence = Some(upstream::LONGEST * lab.patience);
+                "true".into()
+            };
             vec![
                 "bash".into(),
                 "-c".into(),

@@ -1,5 +1,6 @@
 //! The workspace's own tests, run by cargo on this machine.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -21,37 +22,60 @@ const RUNS: &[&[&str]] = &[
     &["--package", "blksnap-host", "--features", "loom"],
 ];
 
+/// How cargo starts a test program. The standard harness tells times only to those who ask for
+/// unstable options, in the program's environment; other harnesses do not know the option.
+const RUNNER: &str = r#"target.x86_64-unknown-linux-gnu.runner = ["sh", "-c", """
+if "$1" --help 2> /dev/null | grep -q -e --report-time; then
+    program=$1; shift
+    RUSTC_BOOTSTRAP=1 exec "$program" -Z unstable-options --report-time "$@"
+fi
+exec "$@"
+""", "runner"]"#;
+
 /// Runs them, with a line for each as it ends.
 pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     crate::cache::make(&lab.results)?;
     let mut log = std::fs::File::create(lab.results.join("host.log"))?;
     let generator = bindgen::find(lab.cache)?;
     for &what in RUNS {
-        let mut command = Command::new("cargo");
-        command
-            .arg("test")
-            .args(what)
-            .args(["--release", "--no-fail-fast", "--color", "never"]);
-        if let Some(generator) = generator
-            .as_ref()
-            .filter(|_| env::var_os(BINDGEN).is_none())
-        {
-            command.env(BINDGEN, generator);
-        }
-        if let Some(filter) = &lab.filter {
-            command.arg("--").arg(filter);
+        let cargo = || {
+            let mut command = Command::new("cargo");
+            command
+                .arg("test")
+                .args(what)
+                .args(["--release", "--no-fail-fast", "--color", "never"])
+                .args(["--config", RUNNER]);
+            if let Some(generator) = generator
+                .as_ref()
+                .filter(|_| env::var_os(BINDGEN).is_none())
+            {
+                command.env(BINDGEN, generator);
+            }
+            command
+        };
+        let mut command = cargo();
+        if lab.filter.is_some() {
+            // The harness looks for a part of the name alone; ours has the program in front.
+            let mut list = cargo();
+            list.args(["--", "--list"]);
+            let names = run_cargo(lab, board, list, &mut log)?;
+            if names.is_empty() {
+                continue;
+            }
+            command.args(["--", "--exact"]).args(names);
         }
         run_cargo(lab, board, command, &mut log)?;
     }
     Ok(())
 }
 
+/// Returns the names of tests that are listed and asked for, as the harness has them.
 fn run_cargo(
     lab: &Lab<'_>,
     board: &Board,
     mut command: Command,
     log: &mut std::fs::File,
-) -> Result<()> {
+) -> Result<BTreeSet<String>> {
     let (reader, writer) = std::io::pipe()?;
     command
         .current_dir(&lab.root)
@@ -65,13 +89,20 @@ fn run_cargo(
     let mut task = lab
         .ui
         .task("building and running the tests of the workspace", None);
+    let chosen = |name: &str| lab.chosen(&format!("host {name}"));
     let mut parser = Parser::default();
+    let mut names = BTreeSet::new();
     for (number, line) in BufReader::new(reader).split(b'\n').enumerate() {
         let line = String::from_utf8_lossy(&line?).into_owned();
         writeln!(log, "{line}")?;
         task.at(number as u64, &line);
-        if let Some(case) = parser.line(&line) {
+        if let Some(case) = parser.line(&line).filter(|case| chosen(&case.name)) {
             board.add(case);
+        }
+        if let Some(name) = listed(&line)
+            && chosen(&format!("{} {name}", parser.program))
+        {
+            names.insert(name.to_owned());
         }
     }
     let status = child.wait()?;
@@ -85,7 +116,23 @@ fn run_cargo(
         );
         board.add(Case::new("host", "cargo test", Verdict::Fail, reason));
     }
-    Ok(())
+    Ok(names)
+}
+
+/// The name in a line of a harness that lists its tests.
+fn listed(line: &str) -> Option<&str> {
+    line.strip_suffix(": test")
+}
+
+/// The time at the end of a verdict, as in `ok <0.012s>`.
+fn split_time(text: &str) -> (&str, f64) {
+    let parts = text
+        .strip_suffix("s>")
+        .and_then(|text| text.rsplit_once(" <"));
+    match parts.and_then(|(text, time)| Some((text, time.parse().ok()?))) {
+        Some(parts) => parts,
+        None => (text, 0.0),
+    }
 }
 
 /// Reads what the standard test harness prints.
@@ -139,11 +186,13 @@ impl Parser {
             self.program,
             name.trim_end_matches(" - should panic")
         );
+        let (text, seconds) = split_time(text);
+        let timed = |case: Case| Some(Case { seconds, ..case });
         if text == "ok" {
-            Some(Case::new("host", &name, Verdict::Pass, ""))
+            timed(Case::new("host", &name, Verdict::Pass, ""))
         } else if text == "FAILED" {
             self.failed += 1;
-            Some(Case::new("host", &name, Verdict::Fail, "see host.log"))
+            timed(Case::new("host", &name, Verdict::Fail, "see host.log"))
         } else if let Some(why) = text.strip_prefix("ignored") {
             let why = why.trim_start_matches([',', ' ']);
             let why = if why.is_empty() {
@@ -151,7 +200,7 @@ impl Parser {
             } else {
                 why
             };
-            Some(Case::new("host", &name, Verdict::Skip, why))
+            timed(Case::new("host", &name, Verdict::Skip, why))
         } else {
             None
         }
@@ -199,6 +248,27 @@ mod tests {
             ]
         );
         assert_eq!(parser.failed, 1);
+    }
+
+    #[test]
+    fn times_are_read() {
+        let mut parser = Parser::default();
+        let case = parser.line("test a::b ... ok <1.250s>").unwrap();
+        assert_eq!((case.verdict, case.seconds), (Verdict::Pass, 1.25));
+        let case = parser.line("test a::c ... FAILED <0.500s>").unwrap();
+        assert_eq!((case.verdict, case.seconds), (Verdict::Fail, 0.5));
+        assert!(parser.line("test slow ... some output").is_none());
+        assert_eq!(
+            split_time("ignored, only <here>"),
+            ("ignored, only <here>", 0.0)
+        );
+    }
+
+    #[test]
+    fn listed_tests_are_no_verdicts() {
+        assert_eq!(listed("a::b: test"), Some("a::b"));
+        assert_eq!(listed("a::b: bench"), None);
+        assert!(Parser::default().line("a::b: test").is_none());
     }
 
     #[test]

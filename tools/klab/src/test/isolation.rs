@@ -1,12 +1,14 @@
 //! A guest's root tries to change the host; the host looks whether anything changed.
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use super::board::{Board, Case, Verdict};
 use super::suite::Lab;
 use crate::guest::session;
+use crate::signals::Scratch;
 
 const SUITE: &str = "isolation";
 const BEFORE: &str = "as it was\n";
@@ -54,18 +56,21 @@ const MUST_WORK: [&str; 3] = [
 /// root, where writing goes to memory. Whether the host was harmed, the host finds out itself.
 const HARMLESS: [&str; 3] = ["mount ", "remount ", "follow "];
 
+/// The last case: the only one that no attempt stands for.
+const UNCHANGED: &str = "the host is as it was";
+
 pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
-    let victim = tempfile::tempdir().context("cannot make a folder to attack")?;
+    let chosen = |name: &str| lab.chosen(&format!("{SUITE} {name}"));
+    if !names().chain([UNCHANGED]).any(chosen) {
+        return Ok(());
+    }
+    let start = Instant::now();
+    let victim = Scratch::folder()?;
     let file = victim.path().join("file");
     std::fs::write(&file, BEFORE)?;
     let mut spec = lab.spec(SUITE, Vec::new());
     crate::cache::make(&spec.results)?;
     let results = spec.results.canonicalize()?;
-    for old in [TRIED, "link", "written", "attack.log"] {
-        if results.join(old).symlink_metadata().is_ok() {
-            std::fs::remove_file(results.join(old))?;
-        }
-    }
     let words = ["bash", "-c", ATTACK, "attack"].map(str::to_owned);
     spec.command = words.to_vec();
     for path in [victim.path(), &results] {
@@ -76,7 +81,7 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     let outcome = session::run(lab.cache, lab.runner, &spec, &mut session::Silent)?;
     let ended = outcome.into_status();
     let tried = std::fs::read_to_string(results.join(TRIED)).unwrap_or_default();
-    for (name, verdict, reason) in judge(&tried) {
+    for (name, verdict, reason) in judge(&tried).into_iter().filter(|(name, ..)| chosen(name)) {
         board.add(Case::new(SUITE, &name, verdict, reason));
     }
     let mut problems = changes(victim.path(), &file)?;
@@ -94,13 +99,24 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     } else {
         Verdict::Fail
     };
-    board.add(Case::new(
-        SUITE,
-        "the host is as it was",
-        verdict,
-        problems.join("; "),
-    ));
+    // Harm is told whatever was asked for.
+    if chosen(UNCHANGED) || verdict == Verdict::Fail {
+        let case = Case::new(SUITE, UNCHANGED, verdict, problems.join("; "));
+        board.add(case.took(start.elapsed()));
+    }
     Ok(())
+}
+
+/// Names of the attempts that are judged.
+fn names() -> impl Iterator<Item = &'static str> {
+    ATTACK
+        .lines()
+        .filter_map(|line| line.strip_prefix("try '")?.split('\'').next())
+        .filter(|name| is_judged(name))
+}
+
+fn is_judged(name: &str) -> bool {
+    MUST_WORK.contains(&name) || !HARMLESS.iter().any(|start| name.starts_with(start))
 }
 
 /// Attempts are necessary, harmless or forbidden.
@@ -109,7 +125,7 @@ fn judge(tried: &str) -> Vec<(String, Verdict, String)> {
     for (name, state) in tried.lines().filter_map(|line| line.split_once('\t')) {
         let wanted = match name {
             name if MUST_WORK.contains(&name) => "done",
-            name if HARMLESS.iter().any(|start| name.starts_with(start)) => continue,
+            name if !is_judged(name) => continue,
             _ => "refused",
         };
         let verdict = if state == wanted {
@@ -167,6 +183,14 @@ mod tests {
             .collect();
         assert_eq!(failed, ["write through a fresh hostfs"]);
         assert_eq!(judge("").len(), MUST_WORK.len());
+    }
+
+    #[test]
+    fn every_judged_attempt_has_its_name_known_before() {
+        let names: Vec<&str> = names().collect();
+        assert!(MUST_WORK.iter().all(|name| names.contains(name)));
+        assert!(names.contains(&"a setting of the host"));
+        assert!(!names.contains(&"remount the fresh hostfs writable"));
     }
 
     #[test]

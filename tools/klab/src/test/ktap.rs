@@ -25,8 +25,10 @@ pub fn parse(log: &str) -> Ktap {
     let mut ktap = Ktap::default();
     let mut open: Vec<Open> = Vec::new();
     let mut messages: Vec<String> = Vec::new();
+    // When the last test ended, or the first suite began: tests run one after the other.
+    let mut before = 0.0;
     for line in log.lines() {
-        let line = without_stamp(line);
+        let (stamp, line) = split_stamp(line);
         let text = line.trim_start_matches(' ');
         let indent = line.len() - text.len();
         if let Some(name) = text.strip_prefix("# Subtest: ") {
@@ -36,6 +38,7 @@ pub fn parse(log: &str) -> Ktap {
                 failed_inside: false,
                 messages: std::mem::take(&mut messages),
             });
+            before = stamp.unwrap_or(before);
         } else if let Some(count) = text.strip_prefix("1..").filter(|_| indent == 0) {
             ktap.announced = count.trim().parse().ok();
         } else if let Some((good, name, skip)) = result(text) {
@@ -49,13 +52,16 @@ pub fn parse(log: &str) -> Ktap {
                     .collect();
                 outer.join("/")
             };
+            let now = stamp.unwrap_or(before);
+            let seconds = now - std::mem::replace(&mut before, now);
+            let timed = |case: Case| Case { seconds, ..case };
             if let Some(at) = parent {
                 let ended = open.split_off(at).swap_remove(0);
                 if !good && !ended.failed_inside {
                     let reason = reason(ended.messages, messages.drain(..));
                     let name = path(&open, indent);
-                    ktap.cases
-                        .push(Case::new("kunit", &name, Verdict::Fail, reason));
+                    let case = Case::new("kunit", &name, Verdict::Fail, reason);
+                    ktap.cases.push(timed(case));
                     mark(&mut open);
                 } else if !good {
                     mark(&mut open);
@@ -79,8 +85,8 @@ pub fn parse(log: &str) -> Ktap {
                 if verdict == Verdict::Fail {
                     mark(&mut open);
                 }
-                ktap.cases
-                    .push(Case::new("kunit", &path(&open, indent), verdict, reason));
+                let case = Case::new("kunit", &path(&open, indent), verdict, reason);
+                ktap.cases.push(timed(case));
             }
             if indent == 0 {
                 ktap.finished += 1;
@@ -107,14 +113,17 @@ fn reason(mut first: Vec<String>, more: impl Iterator<Item = String>) -> String 
     first.join("; ")
 }
 
-/// Without the time that printk puts in front.
-fn without_stamp(line: &str) -> &str {
+/// The time that printk puts in front, in seconds, and what follows.
+fn split_stamp(line: &str) -> (Option<f64>, &str) {
     let rest = line
         .strip_prefix('[')
         .and_then(|rest| rest.split_once("] "));
     match rest {
-        Some((stamp, rest)) if stamp.trim().parse::<f64>().is_ok() => rest,
-        _ => line,
+        Some((stamp, rest)) => match stamp.trim().parse() {
+            Ok(stamp) => (Some(stamp), rest),
+            Err(_) => (None, line),
+        },
+        None => (None, line),
     }
 }
 
@@ -190,6 +199,14 @@ mod tests {
         );
         assert_eq!(ktap.cases[2].reason, "no disk");
         assert_eq!((ktap.announced, ktap.finished), (Some(2), 2));
+    }
+
+    #[test]
+    fn a_test_takes_the_time_since_the_one_before() {
+        let times: Vec<f64> = parse(LOG).cases.iter().map(|case| case.seconds).collect();
+        for (time, wanted) in times.iter().zip([0.01, 0.01, 0.0, 0.0, 0.0, 0.01]) {
+            assert!((time - wanted).abs() < 1e-9, "{times:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
     ranges::Ranges,
     report::Report,
     storage::Storage,
+    trace,
     tracker::{Device, Membership},
     wire,
 };
@@ -393,6 +394,7 @@ impl Snapshots {
         for (filter, member) in frozen.iter_mut().zip(taken) {
             member.device.filter().begin_period(filter.state());
             filter.state().cow = Some(member.cow.clone());
+            trace::blksnap_taken(member.device.bdev().dev_t());
         }
         // Devices first, so that filesystems find them going when they are thawed.
         drop(frozen);
@@ -538,6 +540,7 @@ fn release(mut taken: KVec<Taken>, still: Option<Uuid>) {
             Err(e) => pr_warn!("a filter could not be frozen: {e:?}\n"),
         }
         member.cow.wait_idle();
+        trace::blksnap_released(member.device.bdev().dev_t(), errno);
         *member.device.filter().member.lock() = match still {
             Some(uuid) => Membership::Added(uuid),
             None => Membership::None { errno },

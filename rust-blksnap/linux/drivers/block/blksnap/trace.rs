@@ -14,7 +14,7 @@ declare_safe_trace! {
     pub(crate) fn blksnap_write_waits(dev: u32, sector: u64, sectors: u64);
     pub(crate) fn blksnap_write_parked(dev: u32, sector: u64, sectors: u64);
     pub(crate) fn blksnap_late_read(dev: u32, sector: u64, sectors: u64);
-    pub(crate) fn blksnap_taken(dev: u32, error: c_int);
+    pub(crate) fn blksnap_taken(dev: u32);
     pub(crate) fn blksnap_corrupted(dev: u32, error: c_int);
     pub(crate) fn blksnap_released(dev: u32, error: c_int);
     pub(crate) fn blksnap_storage_grown(sectors: u64, error: c_int);

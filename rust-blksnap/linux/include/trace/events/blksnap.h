@@ -5,6 +5,7 @@
 #if !defined(_TRACE_BLKSNAP_H) || defined(TRACE_HEADER_MULTI_READ)
 #define _TRACE_BLKSNAP_H
 
+#include <linux/types.h>
 #include <linux/kdev_t.h>
 #include <linux/tracepoint.h>
 
@@ -88,7 +89,23 @@ DEFINE_EVENT(blksnap_sectors, blksnap_late_read,
 	TP_PROTO(u32 dev, u64 sector, u64 sectors),
 	TP_ARGS(dev, sector, sectors));
 
-/* What becomes of a device: from when on, until when and why its image holds. */
+/* An image begins to hold. */
+TRACE_EVENT(blksnap_taken,
+	TP_PROTO(u32 dev),
+	TP_ARGS(dev),
+
+	TP_STRUCT__entry(
+		__field(u32, dev)
+	),
+
+	TP_fast_assign(
+		__entry->dev = dev;
+	),
+
+	TP_printk("%u,%u", MAJOR(__entry->dev), MINOR(__entry->dev))
+);
+
+/* It holds no longer, because of an error, or ends, in the state that it is in. */
 DECLARE_EVENT_CLASS(blksnap_device,
 	TP_PROTO(u32 dev, int error),
 	TP_ARGS(dev, error),
@@ -106,9 +123,6 @@ DECLARE_EVENT_CLASS(blksnap_device,
 	TP_printk("%u,%u error %d", MAJOR(__entry->dev),
 		  MINOR(__entry->dev), __entry->error)
 );
-
-DEFINE_EVENT(blksnap_device, blksnap_taken,
-	TP_PROTO(u32 dev, int error), TP_ARGS(dev, error));
 
 DEFINE_EVENT(blksnap_device, blksnap_corrupted,
 	TP_PROTO(u32 dev, int error), TP_ARGS(dev, error));

@@ -21,10 +21,14 @@ use crate::ui::Ui;
 pub const FINDINGS: &str = "findings.json";
 pub const REPORT: &str = "cow.json";
 
+pub const MEMORY_MIB: u64 = 5120;
+
 pub struct Plan<'a> {
     pub cache: &'a Cache,
     pub runner: &'a dyn Runner,
     pub ui: &'a Ui,
+    /// This program, for the guest.
+    pub klab: PathBuf,
     pub kernel: PathBuf,
     pub results: PathBuf,
     pub quick: bool,
@@ -60,17 +64,13 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
     crate::cache::make(&plan.results)?;
     let results = plan.results.canonicalize()?;
     let file = results.join(FINDINGS);
-    if file.exists() {
-        std::fs::remove_file(&file)?;
-    }
-    let klab = std::env::current_exe()?;
     let text = |path: &PathBuf| {
         path.to_str()
             .map(str::to_owned)
             .context("a path is not UTF-8")
     };
     let mut command = vec![
-        text(&klab)?,
+        text(&plan.klab)?,
         "guest-bench".into(),
         "--results".into(),
         text(&results)?,
@@ -83,7 +83,7 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
     }
     let spec = Spec {
         kernel: plan.kernel.clone(),
-        memory_mib: 5120,
+        memory_mib: MEMORY_MIB,
         disks: Vec::new(),
         kernel_words: vec![
             format!("brd.rd_nr={RAMDISKS}"),
@@ -199,6 +199,7 @@ mod tests {
             cache: &cache,
             runner: &mock,
             ui: &ui,
+            klab: "/p".into(),
             kernel: "/k".into(),
             results: folder.path().join("results"),
             quick: true,

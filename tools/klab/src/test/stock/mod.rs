@@ -19,7 +19,7 @@ use super::{fstests, junit};
 use crate::cache::{make, write_if_changed};
 use crate::cli::Filesystem;
 use crate::fail::{Failure, Kind};
-use crate::ui::Ui;
+use crate::ui::{Ui, coloured, print};
 
 pub struct Plan<'a> {
     /// For the patched kernel; its results folder is where all results go.
@@ -45,6 +45,7 @@ pub fn run(plan: &Plan<'_>, ui: &Ui) -> Result<bool> {
         .hint("such tests have a line _layout_hole: grep -r _layout_hole xfstests/tests")
         .into());
     }
+    // Here nothing else has run that would be lost.
     fstests::prepare(lab)?;
     let mut cases = Vec::new();
     for (name, words, kernel) in [
@@ -115,7 +116,7 @@ fn on(
         ..plan.lab.clone()
     };
     let board = Board::new(ui, plan.json);
-    suite::run_guests(&lab, &board, &suites);
+    suite::run_beside(&lab, &board, &suites);
     Ok(board.cases())
 }
 
@@ -131,16 +132,16 @@ fn report(plan: &Plan<'_>, table: &Table, board: &Board, ui: &Ui) -> Result<()> 
         readme::update(&plan.lab.root.join("README.md"), &markdown)?;
     }
     if plan.json {
-        println!("{text}");
+        print(text);
         return Ok(());
     }
-    println!("\n{markdown}");
+    print(format!("\n{markdown}"));
     ui.say(format!(
         "stock.md, stock.json, junit.xml and the logs are in {}",
         results.display()
     ));
     for line in board.closing() {
-        println!("{line}");
+        print(coloured(&line));
     }
     Ok(())
 }

@@ -1,0 +1,196 @@
+//! What can be known to fail is refused before anything is built.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::cache::Cache;
+use crate::fail::{Failure, Kind};
+use crate::runner::uml::MOST_DISKS;
+use crate::{sandbox, setup::machine};
+
+/// What a verb is going to ask of the machine.
+pub struct Guests<'a> {
+    pub cache: &'a Cache,
+    /// The clone of the project.
+    pub root: &'a Path,
+    /// Kernels that are given, not built.
+    pub kernels: Vec<&'a Path>,
+    pub results: &'a Path,
+    /// Folders that guests read: the option that names each, and the folder.
+    pub folders: Vec<(&'a str, &'a Path)>,
+    pub at_once: u64,
+    pub memory_mib: u64,
+    /// Disks of one guest; of the sparse files only so much is filled.
+    pub disks: usize,
+    pub disk_bytes: u64,
+}
+
+impl Guests<'_> {
+    pub fn check(&self) -> Result<()> {
+        machine::require_root("guests are kept from the host by mount namespaces")?;
+        if self.disks > MOST_DISKS {
+            return Err(Failure::new(
+                Kind::Usage,
+                format!("a guest can have {MOST_DISKS} disks at most"),
+            )
+            .into());
+        }
+        for (what, path) in [
+            ("the clone", self.root),
+            ("the cache", self.cache.root()),
+            ("the results folder", self.results),
+        ] {
+            visible(what, path)?;
+            fits_kernel_line(what, path)?;
+        }
+        for kernel in &self.kernels {
+            visible("--kernel", kernel)?;
+            fits_kernel_line("--kernel", kernel)?;
+            executable(kernel)?;
+        }
+        for (what, folder) in &self.folders {
+            visible(what, folder)?;
+        }
+        sandbox::probe()?;
+        let what = match self.at_once {
+            1 => "a guest".to_owned(),
+            count => format!("{count} guests at a time"),
+        };
+        machine::require_memory(self.at_once * self.memory_mib, &what)?;
+        self.cache
+            .require_space(self.at_once * self.disk_bytes, &what)
+    }
+}
+
+/// Folders that are the guest's own, so that what the host has there is not seen.
+const HIDDEN: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
+
+fn visible(what: &str, path: &Path) -> Result<()> {
+    let real = real(path)?;
+    match HIDDEN.iter().find(|hidden| real.starts_with(hidden)) {
+        None => Ok(()),
+        Some(hidden) => Err(Failure::new(
+            Kind::Usage,
+            format!(
+                "{what} {} is of no use: a guest has a {hidden} of its own",
+                path.display()
+            ),
+        )
+        .hint("use another folder, on a disk")
+        .into()),
+    }
+}
+
+/// The guest's kernel takes its command line apart at such characters.
+fn fits_kernel_line(what: &str, path: &Path) -> Result<()> {
+    let real = real(path)?;
+    let splits = |ch: char| ch.is_whitespace() || ch == ',' || ch == '"';
+    let why = match real.to_str() {
+        None => "is not UTF-8",
+        Some(text) if text.contains(splits) => "has a blank, a comma or a quote",
+        Some(_) => return Ok(()),
+    };
+    Err(Failure::new(
+        Kind::Usage,
+        format!(
+            "the path of {what} {} {why}, which a kernel's command line cannot hold",
+            real.display()
+        ),
+    )
+    .hint("rename it; the cache can lie elsewhere: export XDG_CACHE_HOME=DIR")
+    .into())
+}
+
+/// Without links, as far as the path exists.
+fn real(path: &Path) -> Result<PathBuf> {
+    let whole = std::path::absolute(path)?;
+    for there in whole.ancestors() {
+        if let Ok(real) = there.canonicalize() {
+            return Ok(match whole.strip_prefix(there) {
+                Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+                _ => real,
+            });
+        }
+    }
+    Ok(whole)
+}
+
+/// A kernel for User Mode Linux is a program.
+fn executable(kernel: &Path) -> Result<()> {
+    let told = (|| -> std::io::Result<Option<&str>> {
+        let mut head = Vec::new();
+        let mode = kernel.metadata()?.permissions().mode();
+        std::fs::File::open(kernel)?
+            .take(20)
+            .read_to_end(&mut head)?;
+        // Class and machine of elf(5): 64 bits, x86-64.
+        let right = head.len() == 20
+            && head.starts_with(b"\x7fELF\x02")
+            && u16::from_le_bytes([head[18], head[19]]) == 62;
+        Ok(if !right {
+            Some("is no program for x86-64")
+        } else if mode & 0o111 == 0 {
+            Some("is not executable")
+        } else {
+            None
+        })
+    })();
+    let why = match told {
+        Ok(None) => return Ok(()),
+        Ok(Some(why)) => why.to_owned(),
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    Err(
+        Failure::new(Kind::Usage, format!("--kernel {} {why}", kernel.display()))
+            .hint("it is the file `linux` that make ARCH=um leaves at the top of the tree")
+            .into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(result: Result<()>) -> bool {
+        result.is_err_and(|error| crate::fail::status_of(&error) == Kind::Usage as i32)
+    }
+
+    #[test]
+    fn what_a_guest_does_not_see_is_refused() {
+        for hidden in ["/run/clone", "/dev/shm/a/b", "/var/run/x", "/proc/self"] {
+            assert!(refused(visible("x", Path::new(hidden))), "{hidden}");
+        }
+        visible("x", Path::new("/tmp")).unwrap();
+        visible("x", Path::new("/running")).unwrap();
+    }
+
+    #[test]
+    fn paths_that_break_the_command_line_are_refused() {
+        for wrong in ["/a b", "/no/such,folder", "/a\"b", "/a\tb"] {
+            assert!(refused(fits_kernel_line("x", Path::new(wrong))), "{wrong}");
+        }
+        fits_kernel_line("x", Path::new("/no/such/folder")).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (named, link) = (folder.path().join("a b"), folder.path().join("link"));
+        std::fs::create_dir(&named).unwrap();
+        std::os::unix::fs::symlink(&named, &link).unwrap();
+        assert!(refused(fits_kernel_line("x", &link.join("new"))));
+    }
+
+    #[test]
+    fn a_kernel_is_a_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("linux");
+        assert!(refused(executable(&file)));
+        assert!(refused(executable(folder.path())));
+        std::fs::write(&file, "#!/bin/sh\n# long enough to be read\n").unwrap();
+        assert!(refused(executable(&file)));
+        std::fs::copy("/proc/self/exe", &file).unwrap();
+        executable(&file).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(refused(executable(&file)));
+    }
+}
