@@ -162,20 +162,23 @@ static int do_collect(char **args)
 	unsigned char arg[COLLECT_SIZE] = "", *ids = NULL;
 	uint32_t i, room = 0;
 
-	/* as clients do it: ask for the number, then for the list */
-	while (snapshot_ioctl(SNAPSHOT_COLLECT, arg)) {
-		if (errno != ENODATA || get32(arg, COLLECT_COUNT) <= room)
+	/* as clients do it: ask for the number, which is no error, then for the list */
+	for (;;) {
+		int err = snapshot_ioctl(SNAPSHOT_COLLECT, arg) ? errno : 0;
+		uint32_t count = get32(arg, COLLECT_COUNT);
+
+		if (!err && count <= room)
+			break;
+		if (count <= room || (err && err != ENODATA)) {
+			errno = err;
 			return failed();
-		room = get32(arg, COLLECT_COUNT);
+		}
+		room = count;
 		free(ids);
 		ids = calloc(room, UUID_SIZE);
 		if (!ids)
 			return failed();
 		put_ptr(arg, COLLECT_UUIDS, ids);
-	}
-	if (get32(arg, COLLECT_COUNT) > room) {
-		printf("collect: more snapshots than room\n");
-		return 1;
 	}
 	for (i = 0; i < get32(arg, COLLECT_COUNT); i++)
 		print_uuid(ids + i * UUID_SIZE);

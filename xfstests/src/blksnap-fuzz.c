@@ -2,12 +2,13 @@
 /*
  * Requests to blksnap chosen at random, most of them nearly right.
  *
- *   blksnap-fuzz SEED CALLS THREADS DEV,... PATH...
+ *   blksnap-fuzz [-f] SEED CALLS THREADS DEV,... PATH...
  *
  * Each of the threads makes its share of CALLS.  What it asks for follows from
  * SEED and its number alone; how the threads meet does not.  The devices are
  * written to in between.  PATHs are what storage is made of.  In the end there
- * is no snapshot and no filter left.
+ * is no snapshot and no filter left.  With -f the threads ask for the failures that
+ * have been set up in debugfs for tasks that do.
  *
  * Prints the number of calls.  A table of what was answered goes to stderr: a
  * request that was never granted has not been tested.
@@ -46,6 +47,7 @@ static char **paths;
 static int path_count;
 static unsigned long calls;
 static uint64_t seed;
+static bool failing;
 
 /* what the threads know of each other's snapshots; torn ones do no harm */
 static unsigned char uuids[MOST_UUIDS][UUID_SIZE];
@@ -297,6 +299,15 @@ static void *fuzz(void *p)
 	struct fuzzer *f = p;
 	unsigned int total = 0, pick, what;
 
+	if (failing) {
+		int fd = open("/proc/thread-self/make-it-fail", O_WRONLY);
+
+		if (fd < 0 || write(fd, "1", 1) != 1) {
+			perror("make-it-fail");
+			exit(2);
+		}
+		close(fd);
+	}
 	for (what = 0; what < REQUESTS; what++)
 		total += weight[what];
 	while (f->share--) {
@@ -364,6 +375,11 @@ int main(int argc, char **argv)
 	size_t page = getpagesize();
 	int threads, i, what, err;
 
+	if (argc > 1 && !strcmp(argv[1], "-f")) {
+		failing = true;
+		argc--;
+		argv++;
+	}
 	if (argc < 6)
 		goto usage;
 	seed = strtoull(argv[1], NULL, 0);
@@ -410,6 +426,6 @@ int main(int argc, char **argv)
 	printf("%lu calls\n", calls / threads * threads);
 	return 0;
 usage:
-	fprintf(stderr, "usage: blksnap-fuzz SEED CALLS THREADS DEV,... PATH...\n");
+	fprintf(stderr, "usage: blksnap-fuzz [-f] SEED CALLS THREADS DEV,... PATH...\n");
 	return 2;
 }

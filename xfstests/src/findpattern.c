@@ -2,13 +2,14 @@
 /*
  * Read a file in every way there is and look for a pattern in what comes.
  *
- *   findpattern [-u UID] [-w] FILE PATTERN DIR
+ *   findpattern [-u UID] [-w] [-o METHOD] FILE PATTERN DIR
  *
  * Prints "METHOD: found" for each way that shows it, or "nothing found" if none
  * does; stderr gets "METHOD: errno" for each one that is refused.  DIR is
  * where copies are made, on the same filesystem.  With -u the file is opened and
  * read as that user.  With -w the file is opened, "open" is printed, and
- * everything is done with that descriptor when a line has come on stdin.
+ * everything is done with that descriptor when a line has come on stdin.  With -o
+ * only this method is used.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -231,21 +232,24 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-	bool wait = false, clean = true;
+	bool wait = false, clean = true, done = false;
+	const char *only = NULL;
 	char line[16];
 	struct stat st;
 	int opt, fd;
 	size_t i;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((opt = getopt(argc, argv, "u:w")) != -1) {
+	while ((opt = getopt(argc, argv, "u:wo:")) != -1) {
 		if (opt == 'w')
 			wait = true;
+		else if (opt == 'o')
+			only = optarg;
 		else if (opt != 'u' || setresuid(-1, atoi(optarg), -1))
 			return 2;
 	}
 	if (argc - optind != 3) {
-		fprintf(stderr, "usage: findpattern [-u UID] [-w] FILE PATTERN DIR\n");
+		fprintf(stderr, "usage: findpattern [-u UID] [-w] [-o METHOD] FILE PATTERN DIR\n");
 		return 2;
 	}
 	pattern = argv[optind + 1];
@@ -264,15 +268,19 @@ int main(int argc, char **argv)
 			return 1;
 	}
 	for (i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
-		int ret = ways[i].run(fd);
+		int ret;
 
+		if (only && strcmp(only, ways[i].name))
+			continue;
+		ret = ways[i].run(fd);
+		done |= ret >= 0;
 		if (ret > 0)
 			printf("%s: found\n", ways[i].name);
 		if (ret < 0)
 			fprintf(stderr, "%s: %s\n", ways[i].name, errname(ret));
 		clean &= ret <= 0;
 	}
-	if (clean)
+	if (clean && done)
 		puts("nothing found");
-	return !clean;
+	return !clean || !done;
 }

@@ -12,7 +12,8 @@
  * DEV may be several devices or files, separated by commas, with MIB on each of
  * them: one order of writes goes over all.  "-u BYTES" before the command is
  * the size of a block, 4096 if not given; "-b" lets writes and reads go through
- * the page cache.
+ * the page cache; "-r" tries again what fails for want of memory; "-w" prints
+ * "ready" and waits for a line on stdin before a check.
  *
  * A line on stdin, or its end, is what stops a run.
  *
@@ -66,6 +67,8 @@ struct record {
 static int fds[MOST_FILES], files;
 static size_t block_size = 4096;
 static int direct = O_DIRECT;
+static bool try_again, wait_first;
+static _Atomic uint64_t tried_again;
 static uint64_t blocks, blocks_each;
 static struct state *state;
 static struct record *write_log;
@@ -161,10 +164,17 @@ static bool transfer(bool write, void *buf, uint64_t block, uint64_t count)
 {
 	int fd = fds[block / blocks_each];
 	off_t at = block % blocks_each * block_size;
-	ssize_t size = count * block_size;
+	ssize_t size = count * block_size, ret;
 
-	return (write ? pwrite(fd, buf, size, at) : pread(fd, buf, size, at)) ==
-	       size;
+	do {
+		errno = 0;
+		ret = write ? pwrite(fd, buf, size, at) :
+			      pread(fd, buf, size, at);
+		/* of a part of it nobody says what the rest failed for */
+		if (ret == size || !try_again || (ret < 0 && errno != ENOMEM))
+			break;
+	} while (tried_again++ < 1000000);
+	return ret == size;
 }
 
 static void *buffer(size_t size)
@@ -341,6 +351,10 @@ int main(int argc, char **argv)
 	for (; argc > 1 && argv[1][0] == '-'; argc--, argv++) {
 		if (!strcmp(argv[1], "-b")) {
 			direct = 0;
+		} else if (!strcmp(argv[1], "-r")) {
+			try_again = true;
+		} else if (!strcmp(argv[1], "-w")) {
+			wait_first = true;
 		} else if (!strcmp(argv[1], "-u") && argc > 2) {
 			block_size = strtoul(argv[2], NULL, 0);
 			argc--;
@@ -382,6 +396,12 @@ int main(int argc, char **argv)
 		map_state(argv[4], false);
 		before = state;
 		after_read = check_block;
+		if (wait_first) {
+			puts("ready");
+			fflush(stdout);
+			if (getchar() == EOF)
+				return 1;
+		}
 		scan();
 		if (bad)
 			printf("%" PRIu64 " bad sectors\n", bad);
@@ -408,6 +428,6 @@ int main(int argc, char **argv)
 	}
 	return 0;
 usage:
-	fprintf(stderr, "usage: stamp [-b] [-u BYTES] init|run|check|cut|count|next ..., see stamp.c\n");
+	fprintf(stderr, "usage: stamp [-b] [-r] [-w] [-u BYTES] init|run|check|cut|count|next ..., see stamp.c\n");
 	return 2;
 }

@@ -187,6 +187,9 @@ pub struct TestArgs {
     /// Only tests with this in their name, such as `generic/901`
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
+    /// Set a variable for the tests in a guest; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub env: Vec<(String, String)>,
     /// Run the filesystem tests inside this real xfstests checkout, built before
     #[arg(long, value_name = "DIR")]
     pub fstests: Option<PathBuf>,
@@ -304,6 +307,13 @@ pub fn size(text: &str) -> Result<u64, String> {
     match count.checked_mul(1 << shift) {
         Some(bytes @ 1..) => Ok(bytes),
         _ => Err("must be more than zero and fit in 64 bits".into()),
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("must be NAME=VALUE".into()),
     }
 }
 

@@ -422,6 +422,7 @@ fn lab<'a>(
         results: results.folder().to_owned(),
         filter: args.filter.clone(),
         only: None,
+        environment: args.env.iter().cloned().collect(),
         checkout,
         groups: args.group.clone(),
         patience: if args.source.profile == build::Profile::Debug {

@@ -35,6 +35,8 @@ pub struct Lab<'a> {
     pub filter: Option<String>,
     /// No other tests than these, each with its suite in front.
     pub only: Option<BTreeSet<String>>,
+    /// What the guests' environment has besides.
+    pub environment: BTreeMap<String, String>,
     /// A real xfstests checkout to run the filesystem tests in.
     pub checkout: Option<PathBuf>,
     /// The checkout's own tests of these groups instead of the project's.
@@ -52,7 +54,7 @@ impl Lab<'_> {
             disks: Vec::new(),
             kernel_words: Vec::new(),
             command,
-            environment: BTreeMap::new(),
+            environment: self.environment.clone(),
             folder: self.root.clone(),
             results: self.results.join(suite),
             interactive: false,
@@ -192,6 +194,7 @@ mod tests {
             results: folder.path().join("results"),
             filter: filter.map(str::to_owned),
             only: None,
+            environment: BTreeMap::new(),
             checkout: None,
             groups: Vec::new(),
             patience: 1,
