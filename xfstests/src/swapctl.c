@@ -3,7 +3,11 @@
  * Swap files without util-linux: its tools check the file themselves and word
  * their messages by version, here only the kernel answers.
  *
- *   swapctl mk FILE       write a swap header that covers the whole file or device
+ *   swapctl mk FILE [BYTES]
+ *                         write a swap header that covers the whole file or
+ *                         device, or so much of it
+ *   swapctl blocks FILE   compare extents on stdin, each "offset in the file,
+ *                         offset on the device, length", with FIBMAP
  *   swapctl on FILE       swapon(2)
  *   swapctl off FILE      swapoff(2)
  *   swapctl use MIB       push MIB of patterned memory out to swap, see that
@@ -19,6 +23,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/swap.h>
 #include <time.h>
@@ -37,7 +43,7 @@ static int result(const char *what, int ret)
 	return 1;
 }
 
-static int make_header(const char *path)
+static int make_header(const char *path, const char *bytes)
 {
 	long page = sysconf(_SC_PAGESIZE);
 	uint32_t *info;
@@ -50,6 +56,8 @@ static int make_header(const char *path)
 	size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
 	if (size < 0)
 		return result("mk", -1);
+	if (bytes)
+		size = strtoull(bytes, NULL, 0);
 	buf = calloc(1, page);
 	if (!buf)
 		return result("mk", -1);
@@ -63,6 +71,33 @@ static int make_header(const char *path)
 		return result("mk", -1);
 	free(buf);
 	close(fd);
+	return 0;
+}
+
+static int check_blocks(const char *path)
+{
+	unsigned long long pos, addr, len, at, next = 0;
+	int fd = open(path, O_RDONLY), size, block;
+
+	if (fd < 0 || ioctl(fd, FIGETBSZ, &size))
+		return result("blocks", -1);
+	while (scanf("%llu %llu %llu", &pos, &addr, &len) == 3) {
+		if (pos != next)
+			printf("nothing was handed out at %llu\n", next);
+		next = pos + len;
+		for (at = 0; at < len; at += size) {
+			block = (pos + at) / size;
+			if (ioctl(fd, FIBMAP, &block))
+				return result("blocks", -1);
+			if ((unsigned long long)block * size == addr + at)
+				continue;
+			printf("the block at %llu is not where it was said\n",
+			       pos + at);
+			return 1;
+		}
+	}
+	if (!next)
+		puts("nothing was handed out");
 	return 0;
 }
 
@@ -179,8 +214,10 @@ static int use(size_t mib, const char *path)
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc == 3 && !strcmp(argv[1], "mk"))
-		return make_header(argv[2]);
+	if ((argc == 3 || argc == 4) && !strcmp(argv[1], "mk"))
+		return make_header(argv[2], argv[3]);
+	if (argc == 3 && !strcmp(argv[1], "blocks"))
+		return check_blocks(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "on"))
 		return result("swapon", swapon(argv[2], 0));
 	if (argc == 3 && !strcmp(argv[1], "off"))
@@ -189,7 +226,7 @@ int main(int argc, char **argv)
 		return use(strtoul(argv[2], NULL, 0), NULL);
 	if (argc == 4 && !strcmp(argv[1], "hold"))
 		return use(strtoul(argv[2], NULL, 0), argv[3]);
-	fprintf(stderr, "usage: %s mk|on|off FILE | use MIB | hold MIB FILE\n",
+	fprintf(stderr, "usage: %s mk FILE [BYTES] | blocks|on|off FILE | use MIB | hold MIB FILE\n",
 		argv[0]);
 	return 2;
 }

@@ -12,7 +12,7 @@ use crate::fail::{Failure, Kind};
 pub const OLDEST_RUSTC: (u32, u32) = (1, 85);
 
 /// What the kernel's build, the guests and the tests use, as Debian calls it.
-pub const PACKAGES: [&str; 27] = [
+pub const PACKAGES: [&str; 31] = [
     "acl",
     "attr",
     "bc",
@@ -22,7 +22,10 @@ pub const PACKAGES: [&str; 27] = [
     "ccache",
     "cpio",
     "dmsetup",
+    "dosfstools",
     "e2fsprogs",
+    "exfatprogs",
+    "f2fs-tools",
     "fio",
     "flex",
     "gawk",
@@ -34,6 +37,7 @@ pub const PACKAGES: [&str; 27] = [
     "libelf-dev",
     "libssl-dev",
     "make",
+    "ntfs-3g",
     "perl",
     "quota",
     "tar",

@@ -5,6 +5,7 @@
 #if !defined(_TRACE_BLKSNAP_H) || defined(TRACE_HEADER_MULTI_READ)
 #define _TRACE_BLKSNAP_H
 
+#include <linux/types.h>
 #include <linux/kdev_t.h>
 #include <linux/tracepoint.h>
 
