@@ -12,10 +12,13 @@
  *   swapctl off FILE      swapoff(2)
  *   swapctl use MIB       push MIB of patterned memory out to swap, see that
  *                         it went there, bring it back and compare
- *   swapctl hold MIB FILE the same, but see that FILE, or device, has the pages
+ *   swapctl hold MIB FILE [OFFSET]
+ *                         the same, but see that FILE, or device, has the pages
  *                         where the kernel says they are, say "out", wait for a
  *                         line on stdin and look again before they come back;
- *                         a FILE of "-" is not looked at
+ *                         a FILE of "-" is not looked at;
+ *                         the pages are that much further on if the swap file
+ *                         lies there in FILE in one piece
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -136,7 +139,7 @@ static int matches(const uint64_t *buf, size_t len, size_t offset)
  * How many pages are in swap, and the file does not have them.  What the memory
  * shows proves nothing: the pages may be in the swap cache still.
  */
-static long missing(uint64_t *mem, size_t len, int fd)
+static long missing(uint64_t *mem, size_t len, int fd, off_t base)
 {
 	size_t page = sysconf(_SC_PAGESIZE), i;
 	int map = open("/proc/self/pagemap", O_RDONLY);
@@ -155,7 +158,7 @@ static long missing(uint64_t *mem, size_t len, int fd)
 		if (!(entry >> 62 & 1))
 			continue;
 		at = (entry >> 5 & ((1ull << 50) - 1)) * page;
-		if (pread(fd, buf, page, at) != (ssize_t)page ||
+		if (pread(fd, buf, page, base + at) != (ssize_t)page ||
 		    !matches(buf, page, i * page))
 			bad++;
 	}
@@ -164,7 +167,7 @@ static long missing(uint64_t *mem, size_t len, int fd)
 	return bad;
 }
 
-static int use(size_t mib, const char *path)
+static int use(size_t mib, const char *path, off_t base)
 {
 	size_t len = mib << 20, words = len / sizeof(uint64_t);
 	size_t i, bad = 0;
@@ -191,12 +194,12 @@ static int use(size_t mib, const char *path)
 		if (look && fd < 0)
 			return result("open", -1);
 		/* they are on their way: nobody tells when they have arrived */
-		while (look && missing(mem, len, fd) && time(NULL) < end)
+		while (look && missing(mem, len, fd, base) && time(NULL) < end)
 			usleep(5000);
 		puts("out");
 		if (!fgets(line, sizeof(line), stdin))
 			return 1;
-		if (look && missing(mem, len, fd) && ++bad)
+		if (look && missing(mem, len, fd, base) && ++bad)
 			printf("pages of swap are not where they were written\n");
 	}
 	for (i = 0; i < words; i++)
@@ -223,10 +226,11 @@ int main(int argc, char **argv)
 	if (argc == 3 && !strcmp(argv[1], "off"))
 		return result("swapoff", swapoff(argv[2]));
 	if (argc == 3 && !strcmp(argv[1], "use"))
-		return use(strtoul(argv[2], NULL, 0), NULL);
-	if (argc == 4 && !strcmp(argv[1], "hold"))
-		return use(strtoul(argv[2], NULL, 0), argv[3]);
-	fprintf(stderr, "usage: %s mk FILE [BYTES] | blocks|on|off FILE | use MIB | hold MIB FILE\n",
+		return use(strtoul(argv[2], NULL, 0), NULL, 0);
+	if ((argc == 4 || argc == 5) && !strcmp(argv[1], "hold"))
+		return use(strtoul(argv[2], NULL, 0), argv[3],
+			   argv[4] ? strtoull(argv[4], NULL, 0) : 0);
+	fprintf(stderr, "usage: %s mk FILE [BYTES] | blocks|on|off FILE | use MIB | hold MIB FILE [OFFSET]\n",
 		argv[0]);
 	return 2;
 }
