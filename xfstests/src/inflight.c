@@ -8,6 +8,9 @@
  *   inflight read FILE          direct read of the first 64 KiB
  *   inflight preaccess FILE     hold up whoever changes FILE with a fanotify
  *                               permission event until a line comes on stdin
+ *   inflight f2fs_atomic FILE   begin an atomic write of f2fs, write 64 KiB at
+ *                               1 MiB, wait for a line on stdin, then commit it
+ *   inflight discard DEV        discard 1 MiB at 1 MiB through io_uring
  *   inflight writer FILE        open for writing, wait for a line on stdin, then
  *                               write in several ways through the descriptor
  *
@@ -26,6 +29,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -37,6 +41,13 @@
 
 #ifndef RWF_ATOMIC
 #define RWF_ATOMIC	0x40
+#endif
+#ifndef BLOCK_URING_CMD_DISCARD
+#define BLOCK_URING_CMD_DISCARD	_IO(0x12, 0)
+#endif
+#ifndef F2FS_IOC_START_ATOMIC_WRITE
+#define F2FS_IOC_START_ATOMIC_WRITE	_IO(0xf5, 1)
+#define F2FS_IOC_COMMIT_ATOMIC_WRITE	_IO(0xf5, 2)
 #endif
 #ifndef FAN_PRE_ACCESS
 #define FAN_PRE_ACCESS	0x00100000
@@ -161,8 +172,8 @@ static int do_preaccess(char **args)
 	}
 }
 
-/* One write through io_uring; there is no need for a library. */
-static long uring_write(int fd, const void *buf, size_t len)
+/* One request through io_uring; there is no need for a library. */
+static long uring_request(const struct io_uring_sqe *sqe)
 {
 	struct io_uring_params p = { 0 };
 	struct io_uring_sqe *sqes;
@@ -182,11 +193,7 @@ static long uring_write(int fd, const void *buf, size_t len)
 		    MAP_SHARED, ring, IORING_OFF_SQES);
 	if (sq == MAP_FAILED || cq == MAP_FAILED || sqes == MAP_FAILED)
 		return -1;
-	memset(sqes, 0, sizeof(*sqes));
-	sqes->opcode = IORING_OP_WRITE;
-	sqes->fd = fd;
-	sqes->addr = (uintptr_t)buf;
-	sqes->len = len;
+	*sqes = *sqe;
 	tail = (unsigned int *)(sq + p.sq_off.tail);
 	array = (unsigned int *)(sq + p.sq_off.array);
 	array[0] = 0;
@@ -199,6 +206,48 @@ static long uring_write(int fd, const void *buf, size_t len)
 	close(ring);
 	errno = cqe->res < 0 ? -cqe->res : 0;
 	return cqe->res < 0 ? -1 : cqe->res;
+}
+
+static long uring_write(int fd, const void *buf, size_t len)
+{
+	struct io_uring_sqe sqe = {
+		.opcode	= IORING_OP_WRITE,
+		.fd	= fd,
+		.addr	= (uintptr_t)buf,
+		.len	= len,
+	};
+
+	return uring_request(&sqe);
+}
+
+static int do_discard(char **args)
+{
+	struct io_uring_sqe sqe = {
+		.opcode	= IORING_OP_URING_CMD,
+		.cmd_op	= BLOCK_URING_CMD_DISCARD,
+		.addr	= 1 << 20,
+		.addr3	= 1 << 20,
+	};
+
+	sqe.fd = open(args[0], O_RDWR);
+	if (sqe.fd < 0)
+		return report("open", -1);
+	return report("discard, io_uring", uring_request(&sqe));
+}
+
+static int do_f2fs_atomic(char **args)
+{
+	int fd = open(args[0], O_RDWR);
+
+	if (fd < 0)
+		return report("open", -1);
+	if (ioctl(fd, F2FS_IOC_START_ATOMIC_WRITE))
+		return report("begin", -1);
+	if (pwrite(fd, buffer(BLOCK, 'a'), BLOCK, 1 << 20) != BLOCK)
+		return report("write", -1);
+	puts("ready");
+	line_from_stdin();
+	return report("commit", ioctl(fd, F2FS_IOC_COMMIT_ATOMIC_WRITE));
 }
 
 static long aio_write(int fd, const void *buf, size_t len)
@@ -255,6 +304,7 @@ static const struct {
 } commands[] = {
 	{ "dma", 2, do_dma }, { "atomic", 2, do_atomic }, { "read", 1, do_read },
 	{ "preaccess", 1, do_preaccess }, { "writer", 1, do_writer },
+	{ "f2fs_atomic", 1, do_f2fs_atomic }, { "discard", 1, do_discard },
 };
 
 int main(int argc, char **argv)

@@ -3,15 +3,22 @@
  * Swap files without util-linux: its tools check the file themselves and word
  * their messages by version, here only the kernel answers.
  *
- *   swapctl mk FILE       write a swap header that covers the whole file or device
+ *   swapctl mk FILE [BYTES]
+ *                         write a swap header that covers the whole file or
+ *                         device, or so much of it
+ *   swapctl blocks FILE   compare extents on stdin, each "offset in the file,
+ *                         offset on the device, length", with FIBMAP
  *   swapctl on FILE       swapon(2)
  *   swapctl off FILE      swapoff(2)
  *   swapctl use MIB       push MIB of patterned memory out to swap, see that
  *                         it went there, bring it back and compare
- *   swapctl hold MIB FILE the same, but see that FILE, or device, has the pages
+ *   swapctl hold MIB FILE [OFFSET]
+ *                         the same, but see that FILE, or device, has the pages
  *                         where the kernel says they are, say "out", wait for a
  *                         line on stdin and look again before they come back;
- *                         a FILE of "-" is not looked at
+ *                         a FILE of "-" is not looked at;
+ *                         the pages are that much further on if the swap file
+ *                         lies there in FILE in one piece
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -19,6 +26,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/swap.h>
 #include <time.h>
@@ -37,7 +46,7 @@ static int result(const char *what, int ret)
 	return 1;
 }
 
-static int make_header(const char *path)
+static int make_header(const char *path, const char *bytes)
 {
 	long page = sysconf(_SC_PAGESIZE);
 	uint32_t *info;
@@ -50,6 +59,8 @@ static int make_header(const char *path)
 	size = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
 	if (size < 0)
 		return result("mk", -1);
+	if (bytes)
+		size = strtoull(bytes, NULL, 0);
 	buf = calloc(1, page);
 	if (!buf)
 		return result("mk", -1);
@@ -63,6 +74,33 @@ static int make_header(const char *path)
 		return result("mk", -1);
 	free(buf);
 	close(fd);
+	return 0;
+}
+
+static int check_blocks(const char *path)
+{
+	unsigned long long pos, addr, len, at, next = 0;
+	int fd = open(path, O_RDONLY), size, block;
+
+	if (fd < 0 || ioctl(fd, FIGETBSZ, &size))
+		return result("blocks", -1);
+	while (scanf("%llu %llu %llu", &pos, &addr, &len) == 3) {
+		if (pos != next)
+			printf("nothing was handed out at %llu\n", next);
+		next = pos + len;
+		for (at = 0; at < len; at += size) {
+			block = (pos + at) / size;
+			if (ioctl(fd, FIBMAP, &block))
+				return result("blocks", -1);
+			if ((unsigned long long)block * size == addr + at)
+				continue;
+			printf("the block at %llu is not where it was said\n",
+			       pos + at);
+			return 1;
+		}
+	}
+	if (!next)
+		puts("nothing was handed out");
 	return 0;
 }
 
@@ -101,7 +139,7 @@ static int matches(const uint64_t *buf, size_t len, size_t offset)
  * How many pages are in swap, and the file does not have them.  What the memory
  * shows proves nothing: the pages may be in the swap cache still.
  */
-static long missing(uint64_t *mem, size_t len, int fd)
+static long missing(uint64_t *mem, size_t len, int fd, off_t base)
 {
 	size_t page = sysconf(_SC_PAGESIZE), i;
 	int map = open("/proc/self/pagemap", O_RDONLY);
@@ -120,7 +158,7 @@ static long missing(uint64_t *mem, size_t len, int fd)
 		if (!(entry >> 62 & 1))
 			continue;
 		at = (entry >> 5 & ((1ull << 50) - 1)) * page;
-		if (pread(fd, buf, page, at) != (ssize_t)page ||
+		if (pread(fd, buf, page, base + at) != (ssize_t)page ||
 		    !matches(buf, page, i * page))
 			bad++;
 	}
@@ -129,7 +167,7 @@ static long missing(uint64_t *mem, size_t len, int fd)
 	return bad;
 }
 
-static int use(size_t mib, const char *path)
+static int use(size_t mib, const char *path, off_t base)
 {
 	size_t len = mib << 20, words = len / sizeof(uint64_t);
 	size_t i, bad = 0;
@@ -156,12 +194,12 @@ static int use(size_t mib, const char *path)
 		if (look && fd < 0)
 			return result("open", -1);
 		/* they are on their way: nobody tells when they have arrived */
-		while (look && missing(mem, len, fd) && time(NULL) < end)
+		while (look && missing(mem, len, fd, base) && time(NULL) < end)
 			usleep(5000);
 		puts("out");
 		if (!fgets(line, sizeof(line), stdin))
 			return 1;
-		if (look && missing(mem, len, fd) && ++bad)
+		if (look && missing(mem, len, fd, base) && ++bad)
 			printf("pages of swap are not where they were written\n");
 	}
 	for (i = 0; i < words; i++)
@@ -179,17 +217,20 @@ static int use(size_t mib, const char *path)
 int main(int argc, char **argv)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (argc == 3 && !strcmp(argv[1], "mk"))
-		return make_header(argv[2]);
+	if ((argc == 3 || argc == 4) && !strcmp(argv[1], "mk"))
+		return make_header(argv[2], argv[3]);
+	if (argc == 3 && !strcmp(argv[1], "blocks"))
+		return check_blocks(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "on"))
 		return result("swapon", swapon(argv[2], 0));
 	if (argc == 3 && !strcmp(argv[1], "off"))
 		return result("swapoff", swapoff(argv[2]));
 	if (argc == 3 && !strcmp(argv[1], "use"))
-		return use(strtoul(argv[2], NULL, 0), NULL);
-	if (argc == 4 && !strcmp(argv[1], "hold"))
-		return use(strtoul(argv[2], NULL, 0), argv[3]);
-	fprintf(stderr, "usage: %s mk|on|off FILE | use MIB | hold MIB FILE\n",
+		return use(strtoul(argv[2], NULL, 0), NULL, 0);
+	if ((argc == 4 || argc == 5) && !strcmp(argv[1], "hold"))
+		return use(strtoul(argv[2], NULL, 0), argv[3],
+			   argv[4] ? strtoull(argv[4], NULL, 0) : 0);
+	fprintf(stderr, "usage: %s mk FILE [BYTES] | blocks|on|off FILE | use MIB | hold MIB FILE [OFFSET]\n",
 		argv[0]);
 	return 2;
 }

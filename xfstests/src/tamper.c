@@ -603,6 +603,58 @@ static int op_ext4_journal_data(void)
 	return set_flag(FS_JOURNAL_DATA_FL);
 }
 
+struct f2fs_gc_arg {
+	__u32 sync;
+	__u64 start, len;
+};
+
+struct f2fs_trim_arg {
+	__u64 start, len, flags;
+};
+
+/* A whole mapping that is only read, by somebody who could write. */
+static int op_mmap_read(void)
+{
+	struct stat st;
+	void *map;
+	OPEN(fd);
+
+	if (fstat(fd, &st))
+		return done(fd, -1);
+	map = mmap(NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	return done(fd, map == MAP_FAILED ? -1 : 0);
+}
+
+static int op_f2fs_unpin(void)
+{
+	__u32 pin = 0;
+	OPEN(fd);
+
+	return done(fd, ioctl(fd, _IOW(0xf5, 13, __u32), &pin));
+}
+
+/* Clean the segments that the beginning of the file lies in. */
+static int op_f2fs_gc(void)
+{
+	struct f2fs_gc_arg gc = { .sync = 1, .len = 1 };
+	int block = 0;
+	OPEN(fd);
+
+	if (ioctl(fd, FIBMAP, &block))
+		return done(fd, -1);
+	gc.start = block;
+	return done(fd, ioctl(fd, _IOW(0xf5, 11, struct f2fs_gc_arg), &gc));
+}
+
+/* With zeroes: devices that can discard are not everywhere. */
+static int op_f2fs_sec_trim(void)
+{
+	struct f2fs_trim_arg trim = { .len = ~0ull, .flags = 2 };
+	OPEN(fd);
+
+	return done(fd, ioctl(fd, _IOW(0xf5, 20, struct f2fs_trim_arg), &trim));
+}
+
 static const struct operation {
 	const char *name;
 	int (*run)(void);
@@ -624,6 +676,8 @@ static const struct operation {
 	SPECIAL(ext4_swap_boot), SPECIAL(ext4_migrate),
 	SPECIAL(ext4_da_alloc), SPECIAL(ext4_journal_data),
 	SPECIAL(btrfs_defrag), SPECIAL(btrfs_compress), SPECIAL(truncate_up),
+	SPECIAL(mmap_read), SPECIAL(f2fs_unpin), SPECIAL(f2fs_gc),
+	SPECIAL(f2fs_sec_trim),
 	GENERAL(truncate_down), GENERAL(truncate_zero), GENERAL(open_trunc),
 	GENERAL(rename_away), GENERAL(rename_exchange), GENERAL(rename_over),
 	GENERAL(unlink),

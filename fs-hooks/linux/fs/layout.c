@@ -26,7 +26,6 @@
 #include <linux/layout.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
-#include <linux/folio_batch.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
@@ -292,6 +291,11 @@ static int layout_walk_bmap(struct file *file, struct layout_context *ctx)
 		sector_t block = extent.pos >> inode->i_blkbits;
 
 		if (bmap(inode, &block) || !block) {
+			/* The holder has what it needs. */
+			if (ctx->need && extent.pos >= ctx->need) {
+				ctx->end = round_down(extent.pos, PAGE_SIZE);
+				return 0;
+			}
 			if (!(ctx->require & LAYOUT_FOR_SWAP))
 				return layout_refuse(ctx, -EINVAL, "has holes");
 			pr_err("swapon: swapfile has holes\n");
@@ -331,6 +335,8 @@ int bmap_pin_layout(struct file *file, struct layout_context *ctx)
 	error = write_inode_now(inode, 1);
 	if (!error)
 		error = sync_blockdev(inode->i_sb->s_bdev);
+	if (!error)
+		error = blkdev_issue_flush(inode->i_sb->s_bdev);
 	return error ?: layout_walk_bmap(file, ctx);
 }
 EXPORT_SYMBOL_GPL(bmap_pin_layout);
@@ -425,64 +431,15 @@ static void layout_allow_writers(struct file *file, struct layout_context *ctx)
 		mapping_allow_writable(file->f_mapping);
 }
 
-/*
- * A folio that could not be dropped is harmless while it is clean: to dirty it
- * takes a write, or a fault for writing, and both are refused by now.  Unless
- * somebody has it pinned: the device that reads into it asks nobody.
- */
-static bool layout_cache_is_quiet(struct address_space *mapping, pgoff_t index)
-{
-	struct folio_batch fbatch;
-	bool quiet = true;
-
-	folio_batch_init(&fbatch);
-	while (quiet && filemap_get_folios(mapping, &index, ULONG_MAX, &fbatch)) {
-		unsigned int i;
-
-		for (i = 0; i < folio_batch_count(&fbatch); i++) {
-			struct folio *folio = fbatch.folios[i];
-
-			if (folio_test_dirty(folio) ||
-			    folio_test_writeback(folio) ||
-			    folio_maybe_dma_pinned(folio))
-				quiet = false;
-		}
-		folio_batch_release(&fbatch);
-		cond_resched();
-	}
-	return quiet;
-}
-
-/*
- * Wait for everything that was let in before the flag was set.  Writing a folio
- * back also makes its mappings read-only, and the next store to them faults and
- * is refused.  A fault that got past the check of the flag before it was set
- * holds the invalidate lock, or waits for it and finds the flag.
- */
+/* Wait for everything that was let in before the flag was set. */
 static int layout_drain(struct file *file, struct layout_context *ctx,
 			loff_t start)
 {
-	struct address_space *mapping = file->f_mapping;
-	pgoff_t first = start >> PAGE_SHIFT;
-	bool quiet = true;
 	int error;
 
-	inode_dio_wait(mapping->host);
-
-	filemap_invalidate_lock(mapping);
-	error = layout_fault();
-	if (!error)
-		error = filemap_write_and_wait_range(mapping, start, LLONG_MAX);
-	/*
-	 * Without its folios the file has no other way to its blocks: one that
-	 * is pinned for DMA keeps its memory, but is the file's no more.
-	 */
-	if (!error && invalidate_inode_pages2_range(mapping, first, ULONG_MAX))
-		quiet = layout_cache_is_quiet(mapping, first);
-	filemap_invalidate_unlock(mapping);
-
-	if (!quiet)
-		return layout_refuse(ctx, -ETXTBSY,
+	error = layout_fault() ?: filemap_drain_writes(file->f_mapping, start);
+	if (error == -ETXTBSY)
+		return layout_refuse(ctx, error,
 				     "has pages that are being written to");
 	return error;
 }
@@ -501,7 +458,7 @@ static int layout_map(struct file *file, struct layout_context *ctx,
 	error = layout_fault() ?: layout_finish(ctx);
 	if (error)
 		goto out_unpin;
-	ctx->size = end;
+	ctx->size = ctx->end;
 	return 0;
 
 out_unpin:
@@ -698,14 +655,14 @@ static void layout_cut(struct file *file, struct layout_context *ctx)
  * is; for everybody else the file remains as it was to them.
  *
  * Both sizes must be multiples of PAGE_SIZE and of the filesystem's block size.
- * The space is taken in the name of whoever opened @file, with its quota.  A
- * frozen filesystem is waited for.
+ * The space is taken in the name of whoever opened @file, with its quota.
  *
  * On error nothing more is pinned than before, the extents that the actor got
  * must not be used, and the file is truncated to what is pinned, which takes
  * along any space that was allocated beyond its end.  The filesystem can be
- * short of space (-ENOSPC), over quota (-EDQUOT) or busy (-EBUSY), and another
- * attempt may succeed.
+ * short of space (-ENOSPC), over quota (-EDQUOT), busy (-EBUSY) or frozen
+ * (-EAGAIN), and another attempt may succeed.  It is not waited for a frozen
+ * one, because the holder may be what its thawing waits for.
  *
  * Context: May sleep.  Takes and drops the inode lock.  Any task may call it, a
  * kernel thread too; the pin must not be released meanwhile.
@@ -734,11 +691,16 @@ int vfs_extend_pinned_layout(struct file *file, struct layout_context *ctx,
 	if (error)
 		return error;
 
+	if (!file_start_write_trylock(file)) {
+		error = layout_refuse(ctx, -EAGAIN,
+				      "is on a filesystem that is frozen");
+		goto out;
+	}
+
 	spin_lock(&layout_extenders_lock);
 	list_add(&extender.list, &layout_extenders);
 	spin_unlock(&layout_extenders_lock);
 
-	file_start_write(file);
 	scoped_with_creds(file->f_cred) {
 		error = layout_fault();
 		if (!error)
@@ -764,6 +726,7 @@ int vfs_extend_pinned_layout(struct file *file, struct layout_context *ctx,
 	spin_lock(&layout_extenders_lock);
 	list_del(&extender.list);
 	spin_unlock(&layout_extenders_lock);
+out:
 	/* Last, since the holder may let go of the file from here on. */
 	WRITE_ONCE(ctx->extending, false);
 	return error;

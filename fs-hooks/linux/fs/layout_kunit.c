@@ -8,6 +8,7 @@
 #include <linux/blk_types.h>
 #include <linux/err.h>
 #include <linux/file.h>
+#include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/layout.h>
@@ -170,6 +171,7 @@ static const struct address_space_operations fake_bmap_aops = {
 };
 static const struct file_operations fake_fops = {
 	.fallocate	= fake_fallocate,
+	.setlease	= generic_setlease,
 };
 
 static int fake_init_fs_context(struct fs_context *fc)
@@ -575,6 +577,80 @@ static void layout_test_writers(struct kunit *test)
 	__fput_sync(file);
 }
 
+/* Somebody far away who knows where the file lies, and is asked to forget it. */
+struct fake_client {
+	struct work_struct	work;
+	struct file		*file;
+	unsigned int		recalled;
+	int			returned;
+};
+
+static struct fake_client client;
+
+static void fake_return_lease(struct work_struct *work)
+{
+	void *owner = &client;
+
+	client.returned = kernel_setlease(client.file, F_UNLCK, NULL, &owner);
+}
+
+static bool fake_lease_break(struct file_lease *lease)
+{
+	client.recalled++;
+	return false;
+}
+
+static int fake_open_conflict(struct file *file, int type)
+{
+	return 0;
+}
+
+static const struct lease_manager_operations fake_lease_ops = {
+	.lm_break		= fake_lease_break,
+	.lm_change		= lease_modify,
+	.lm_open_conflict	= fake_open_conflict,
+};
+
+static void layout_test_lease(struct kunit *test)
+{
+	struct holder *holder = new_holder(test, 0);
+	struct file *file = new_good_file(test);
+	struct inode *inode = file_inode(file);
+	struct file_lease *lease = locks_alloc_lease();
+
+	KUNIT_ASSERT_NOT_NULL(test, lease);
+	memset(&client, 0, sizeof(client));
+	INIT_WORK(&client.work, fake_return_lease);
+	client.file = file;
+
+	locks_init_lease(lease);
+	lease->fl_lmops = &fake_lease_ops;
+	lease->c.flc_flags = FL_LAYOUT;
+	lease->c.flc_type = F_RDLCK;
+	lease->c.flc_owner = &client;
+	lease->c.flc_pid = current->tgid;
+	lease->c.flc_file = file;
+	KUNIT_ASSERT_EQ(test, 0, kernel_setlease(file, F_RDLCK, &lease, NULL));
+
+	/* Who has the inode locked cannot wait for it. */
+	inode_lock(inode);
+	KUNIT_EXPECT_EQ(test, -ETXTBSY,
+			vfs_pin_layout_locked(file, &holder->ctx));
+	inode_unlock(inode);
+	KUNIT_EXPECT_EQ(test, client.recalled, 1);
+	KUNIT_EXPECT_EQ(test, fake.pinned, 0);
+	KUNIT_EXPECT_FALSE(test, IS_SWAPFILE(inode));
+
+	/* Others do, until it is given back. */
+	schedule_work(&client.work);
+	KUNIT_EXPECT_EQ(test, 0, vfs_pin_layout(file, &holder->ctx));
+	flush_work(&client.work);
+	KUNIT_EXPECT_EQ(test, client.returned, 0);
+	KUNIT_EXPECT_EQ(test, fake.pinned, 1);
+	vfs_unpin_layout(file, &holder->ctx);
+	__fput_sync(file);
+}
+
 /* A filesystem that has nothing but ->bmap() is good enough for swap. */
 static void layout_test_bmap(struct kunit *test)
 {
@@ -603,6 +679,16 @@ static void layout_test_bmap(struct kunit *test)
 	i_size_write(inode, PAGE_SIZE * 9);
 	KUNIT_EXPECT_EQ(test, -EINVAL, vfs_pin_layout(file, &swap->ctx));
 	KUNIT_EXPECT_FALSE(test, IS_SWAPFILE(inode));
+
+	/* Behind what the holder needs a hole does no harm. */
+	swap->ctx.need = PAGE_SIZE * 9;
+	KUNIT_EXPECT_EQ(test, -EINVAL, vfs_pin_layout(file, &swap->ctx));
+	swap->ctx.need = PAGE_SIZE * 8;
+	swap->nr = 0;
+	KUNIT_ASSERT_EQ(test, 0, vfs_pin_layout(file, &swap->ctx));
+	KUNIT_EXPECT_EQ(test, swap->nr, 2);
+	KUNIT_EXPECT_EQ(test, swap->ctx.size, PAGE_SIZE * 8);
+	vfs_unpin_layout(file, &swap->ctx);
 
 	sb->s_bdev = NULL;
 	__fput_sync(file);
@@ -751,6 +837,13 @@ static void layout_test_extend_refuse(struct kunit *test)
 	expect_not_extended(test, holder, file, -EPERM, SZ_128K);
 	inode->i_flags &= ~S_IMMUTABLE;
 
+	/* Who thaws it may be waiting for us. */
+	KUNIT_ASSERT_EQ(test, 0, freeze_super(inode->i_sb, FREEZE_HOLDER_KERNEL,
+					      NULL));
+	expect_not_extended(test, holder, file, -EAGAIN, SZ_128K);
+	KUNIT_ASSERT_EQ(test, 0, thaw_super(inode->i_sb, FREEZE_HOLDER_KERNEL,
+					    NULL));
+
 	kunit_warning_suppress(test) {
 		KUNIT_EXPECT_EQ(test, -EINVAL,
 				vfs_extend_pinned_layout(file, &other->ctx,
@@ -796,6 +889,7 @@ static struct kunit_case layout_test_cases[] = {
 	KUNIT_CASE(layout_test_undo),
 	KUNIT_CASE(layout_test_refuse),
 	KUNIT_CASE(layout_test_writers),
+	KUNIT_CASE(layout_test_lease),
 	KUNIT_CASE(layout_test_bmap),
 	KUNIT_CASE(layout_test_extend),
 	KUNIT_CASE(layout_test_extend_undo),

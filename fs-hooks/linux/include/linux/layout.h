@@ -54,11 +54,14 @@ struct layout_extent {
  *	may sleep and allocate, but must not touch the file.
  * @name: who the holder is, for the kernel log and debugfs
  * @require: LAYOUT_REQUIRE_* and LAYOUT_FOR_SWAP
+ * @need: how much of the file the holder uses at most, in bytes; 0 for all of it.
+ *	What lies behind that may be left out, for instance because it is a hole.
  * @size: how much of the file is pinned, from its beginning, in bytes
  * @start: first byte of the file that the filesystem has to emit
- * @end: end of what it has to emit; both are multiples of PAGE_SIZE
+ * @end: end of what it has to emit, which it may lower to @need or a hole behind
+ *	that; both are multiples of PAGE_SIZE
  *
- * The holder sets the first three and zeroes the rest before the first use.  It
+ * The holder sets the first four and zeroes the rest before the first use.  It
  * belongs to the pin from vfs_pin_layout() to vfs_unpin_layout() and must not
  * move or go away between the two.  In between the holder may read @size, and
  * replace @actor before it extends the file.
@@ -68,6 +71,7 @@ struct layout_context {
 		     const struct layout_extent *extent);
 	const char		*name;
 	unsigned int		require;
+	loff_t			need;
 
 	loff_t			size;
 	loff_t			start;
@@ -94,7 +98,14 @@ int vfs_extend_pinned_layout(struct file *file, struct layout_context *ctx,
 void vfs_unpin_layout(struct file *file, struct layout_context *ctx);
 
 /* For filesystems. */
+#ifdef CONFIG_LAYOUT_PIN
 bool layout_extending(const struct inode *inode);
+#else
+static inline bool layout_extending(const struct inode *inode)
+{
+	return false;
+}
+#endif
 
 /**
  * layout_denied - does a pin keep the running task from changing a file

@@ -13,7 +13,7 @@ use crate::ui::bytes;
 pub const OLDEST_RUSTC: (u32, u32) = (1, 85);
 
 /// What the kernel's build, the guests and the tests use, as Debian calls it.
-pub const PACKAGES: [&str; 28] = [
+pub const PACKAGES: [&str; 32] = [
     "acl",
     "attr",
     "bc",
@@ -23,7 +23,10 @@ pub const PACKAGES: [&str; 28] = [
     "ccache",
     "cpio",
     "dmsetup",
+    "dosfstools",
     "e2fsprogs",
+    "exfatprogs",
+    "f2fs-tools",
     "fio",
     "flex",
     "gawk",
@@ -35,6 +38,7 @@ pub const PACKAGES: [&str; 28] = [
     "libelf-dev",
     "libssl-dev",
     "make",
+    "ntfs-3g",
     "perl",
     "quota",
     "shellcheck",

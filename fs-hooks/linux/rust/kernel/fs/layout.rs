@@ -122,15 +122,15 @@ impl PinnedLayout {
     /// of that in file order. `size` must be a multiple of the page size and of the filesystem's
     /// block size.
     ///
-    /// May sleep until a frozen filesystem is thawed.
+    /// May sleep, but does not wait for a frozen filesystem.
     ///
     /// # Errors
     ///
     /// [`ENOSPC`] and [`EDQUOT`] if there is no space, [`EFBIG`] beyond what the filesystem can do,
-    /// [`EBUSY`] if the filesystem cannot do it now, [`EINVAL`] if the sizes or the new extents are
-    /// not suitable (the kernel log says why), what `actor` returns, and others of the filesystem.
-    /// What was pinned before still is, nothing more, and extents that `actor` got in this call
-    /// must not be used.
+    /// [`EBUSY`] if the filesystem cannot do it now, [`EAGAIN`] if it is frozen, [`EINVAL`] if the
+    /// sizes or the new extents are not suitable (the kernel log says why), what `actor` returns,
+    /// and others of the filesystem. What was pinned before still is, nothing more, and extents
+    /// that `actor` got in this call must not be used.
     pub fn extend<F: FnMut(&Extent) -> Result>(&mut self, size: u64, mut actor: F) -> Result {
         let size = i64::try_from(size).map_err(|_| EFBIG)?;
         let raw = self.context.raw.get();
