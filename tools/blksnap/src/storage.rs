@@ -10,8 +10,8 @@
 use crate::error::{Failure, Kind, errno_name};
 use crate::fiemap::{self, Extent};
 use rustix::fs::{
-    FallocateFlags, FileType, IFlags, Mode, OFlags, SeekFrom, fallocate, fstat, fstatfs, fsync,
-    ftruncate, ioctl_getflags, ioctl_setflags, open, seek,
+    FallocateFlags, FileType, Mode, OFlags, SeekFrom, fallocate, fstat, fstatfs, fsync, ftruncate,
+    open, seek,
 };
 use rustix::io::Errno;
 use serde::Serialize;
@@ -21,7 +21,6 @@ use std::path::{Path, PathBuf};
 /// Sizes are rounded up to this, the largest block size in common use.
 const ALIGN: u64 = 4096;
 
-const BTRFS: u64 = 0x9123_683e;
 /// Only says how much memory may be used; what is stored goes elsewhere.
 const TMPFS: u64 = 0x0102_1994;
 
@@ -135,12 +134,6 @@ pub fn create(path: &Path, size: u64) -> Result<Report, Failure> {
 }
 
 fn allocate(fd: &OwnedFd, path: &Path, magic: u64, size: u64) -> Result<(), Failure> {
-    if magic == BTRFS {
-        // Has effect only on a file without blocks.
-        let doing = "turn off copy-on-write of";
-        let flags = ioctl_getflags(fd).map_err(|e| os(path, doing, e))?;
-        ioctl_setflags(fd, flags | IFlags::NOCOW).map_err(|e| os(path, doing, e))?;
-    }
     if magic == TMPFS {
         return ftruncate(fd, size).map_err(|e| os(path, "set the size of", e));
     }
@@ -178,13 +171,6 @@ pub fn check(path: &Path) -> Result<Report, Failure> {
 
 fn check_file(fd: &OwnedFd, path: &Path, magic: u64, size: u64) -> Result<Report, Failure> {
     refuse_without_blocks(path, magic)?;
-    if magic == BTRFS {
-        let flags = ioctl_getflags(fd).map_err(|e| os(path, "read the flags of", e))?;
-        if !flags.contains(IFlags::NOCOW) {
-            return Err(unsuitable(path, "copy-on-write is on for it")
-                .hint("make it with `blksnap storage create`, which turns it off in time"));
-        }
-    }
     if magic == TMPFS && size > 0 {
         return Ok(Report {
             path: path.to_owned(),
@@ -281,7 +267,7 @@ mod tests {
         assert_eq!(failure.kind, Kind::Unsuitable);
         assert!(failure.message.contains("NFS"));
         assert!(refuse_without_blocks("/x".as_ref(), TMPFS).is_ok());
-        assert!(refuse_without_blocks("/x".as_ref(), BTRFS).is_ok());
+        assert!(refuse_without_blocks("/x".as_ref(), TMPFS).is_ok());
     }
 
     #[test]
