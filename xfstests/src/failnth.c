@@ -8,6 +8,10 @@
  *   failnth create LIMIT_SECTORS FILE    of a snapshot
  *   failnth take LIMIT_SECTORS FILE DEV  create, attach, add and take
  *   failnth destroy LIMIT_SECTORS FILE DEV
+ *   failnth pin FILE                     through layout/hold in debugfs
+ *   failnth pin-unwritten FILE           ... if nothing was ever written to it
+ *   failnth extend FILE BYTES            ... and made larger; it is shrunk again
+ *   failnth unpin FILE
  *
  * What can fail has been set up by the caller in debugfs.  After each failure the
  * file has to be an ordinary one again, and the same call has to go through when
@@ -25,6 +29,7 @@
 #include <unistd.h>
 #include "blksnap-abi.h"
 #include "errname.h"
+#include "pinned.h"
 
 static char **args;
 static unsigned char uuid[UUID_SIZE];
@@ -138,6 +143,90 @@ static int forget(void)
 	return 0;
 }
 
+/* Opened once, too. */
+static int hold(const char *command, const char *arg)
+{
+	static int fd = -1;
+	static char line[4200];
+	int len = snprintf(line, sizeof(line), "%s%s%s", command,
+			   *arg ? " " : "", arg);
+
+	if (fd < 0)
+		fd = open("/sys/kernel/debug/layout/hold", O_WRONLY);
+	return write(fd, line, len) == len ? 0 : -errno;
+}
+
+static int pin(void)
+{
+	return hold("pin", args[0]);
+}
+
+static int pin_unwritten(void)
+{
+	return hold("pin-unwritten", args[0]);
+}
+
+static int unpin(void)
+{
+	return hold("unpin", "");
+}
+
+/* What is pinned is what the holder was told, and the size is the same. */
+static off_t size_before;
+
+static int compare(void)
+{
+	int fd = open(args[0], O_RDONLY), ret;
+	off_t size;
+
+	if (fd < 0)
+		return -errno;
+	size = lseek(fd, 0, SEEK_END);
+	if (size != size_before)
+		printf("the size is %lld\n", (long long)size);
+	ret = check_pinned(args[0], fd);
+	close(fd);
+	if (ret > 0)
+		printf("%d extents are not where their holder thinks\n", ret);
+	return ret < 0 ? ret : 0;
+}
+
+static int pin_to_extend(void)
+{
+	int fd = open(args[0], O_RDWR), ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (!size_before)
+		size_before = lseek(fd, 0, SEEK_END);
+	/* also what is allocated behind the end goes */
+	if (ftruncate(fd, atoll(args[1])) || ftruncate(fd, size_before))
+		ret = -errno;
+	close(fd);
+	return ret ?: pin_unwritten();
+}
+
+static int extend(void)
+{
+	return hold("extend", args[1]);
+}
+
+static int unpin_extended(void)
+{
+	off_t before = size_before;
+	int ret;
+
+	size_before = atoll(args[1]);
+	ret = compare();
+	size_before = before;
+	return ret ?: unpin() ?: truncate(args[0], before) ? -errno : 0;
+}
+
+static int unpin_not_extended(void)
+{
+	return compare() ?: unpin();
+}
+
 static int nothing(void)
 {
 	return 0;
@@ -157,6 +246,10 @@ static const struct call {
 	{ "create", 2, nothing, create, destroy, nothing, 1 },
 	{ "take", 3, create, take, destroy, destroy, 1 },
 	{ "destroy", 3, create, destroy, nothing, destroy, 1 },
+	{ "pin", 1, forget, pin, unpin, nothing, 0 },
+	{ "pin-unwritten", 1, forget, pin_unwritten, unpin, nothing, 0 },
+	{ "extend", 2, pin_to_extend, extend, unpin_extended, unpin_not_extended, 0 },
+	{ "unpin", 1, pin, unpin, nothing, unpin, 0 },
 };
 
 static void must(const char *what, int ret)
@@ -192,7 +285,7 @@ int main(int argc, char **argv)
 		if (!strcmp(calls[i].name, argv[1]) && calls[i].args == argc - 2)
 			call = &calls[i];
 	if (!call) {
-		fprintf(stderr, "usage: failnth swapon|swapoff|create|take|destroy ...\n");
+		fprintf(stderr, "usage: failnth CALL ..., see failnth.c\n");
 		return 2;
 	}
 	args = argv + 2;

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * One thread activates a file as swap, another one tries to change it at the
- * same time.
+ * One thread has a file pinned, another one tries to change it at the same time.
  *
- *   pinrace FILE PARTNER OPERATION ROUNDS SECONDS
+ *   pinrace [-p COMMAND] [-e] [-u] FILE PARTNER OPERATION ROUNDS SECONDS
  *   pinrace -l
  *
+ * The file becomes a swap file; with -p it is held through layout/hold in debugfs by
+ * that command (pin or pin-unwritten), and with -e it is also extended there.
+ *
  * Both begin together, ROUNDS times or as often as SECONDS allow; who is how much
- * later is different each time, and goes both ways.  If the file was activated,
- * its mapping must not change any more, and must have no hole and no shared
- * extent.  Prints what was seen, and "OPERATION: held" if it was nothing.  How
- * often each side came through goes to stderr.
+ * later is different each time, and goes both ways.  If the file was pinned,
+ * its mapping must not change any more, must have no hole and no shared
+ * extent, and must be what the holder was given.  Prints what was seen, and
+ * "OPERATION: held" if it was nothing.  How often each side came through goes to
+ * stderr.
+ *
+ * With -u it is the release that takes part in the race: the file has to have been as
+ * it was until then, and has to be an ordinary one when both are over.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -27,19 +33,31 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <libgen.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 #include "errname.h"
+#include "pinned.h"
+#include "swapext.h"
+#include "uring.h"
+
+#ifndef RWF_ATOMIC
+#define RWF_ATOMIC	0x40
+#endif
 
 #define BLOCK	65536
 #define SIZE	(64 * BLOCK)
 #define AT	(16 * BLOCK)
 #define EXTENTS	256
 
-static const char *path, *partner;
+static const char *path, *partner, *hold;
+static int holder;
+static bool extend;
 static sem_t go, done;
 static atomic_bool stop;
 static long lag;		/* of the operation behind swapon, in us */
@@ -232,6 +250,73 @@ static int op_exchange(int fd, int other)
 	return ioctl(fd, _IOW('X', 129, struct exchange_arg), &ex);
 }
 
+static int op_swapext(int fd, int other)
+{
+	struct xfs_swapext_arg sx = { 0 };
+
+	/* a partner with more extents is refused */
+	if (ftruncate(other, 0) || fallocate(other, 0, 0, SIZE) || fsync(other) ||
+	    xfs_swapext_prepare(&sx, fd))
+		return -1;
+	sx.fdtmp = other;
+	return ioctl(fd, XFS_SWAPEXT, &sx);
+}
+
+static int op_uring(int fd, int other)
+{
+	return uring_write(fd, buf, BLOCK, AT) < 0 ? -1 : 0;
+}
+
+static int op_atomic(int fd, int other)
+{
+	struct iovec iov = { buf, 4096 };
+	int direct = open(path, O_RDWR | O_DIRECT), ret;
+
+	ret = pwritev2(direct, &iov, 1, AT, RWF_ATOMIC) < 0 ? -1 : 0;
+	close(direct);
+	return ret;
+}
+
+static int op_freeze(int fd, int other)
+{
+	if (ioctl(other, FIFREEZE, 0))
+		return -1;
+	return ioctl(other, FITHAW, 0);
+}
+
+static int op_remount(int fd, int other)
+{
+	char name[4096];
+
+	snprintf(name, sizeof(name), "%s", path);
+	return mount(NULL, dirname(name), NULL, MS_REMOUNT, NULL);
+}
+
+/* What was allocated behind the ends of files, and for copies on write: XFS */
+static int op_blockgc(int fd, int other)
+{
+	struct {
+		uint32_t version, flags, ids[4];
+		uint64_t min_file_size, pad[12];
+	} eof = { .version = 1, .flags = 1 };
+	off_t end = lseek(other, 0, SEEK_END);
+
+	if (pwrite(other, buf, BLOCK, end) != BLOCK || ftruncate(other, end))
+		return -1;
+	return ioctl(fd, _IOC(_IOC_READ, 'X', 58, 128), &eof);
+}
+
+static int op_syncfs(int fd, int other)
+{
+	return syncfs(other);
+}
+
+/* Something else races, outside. */
+static int op_none(int fd, int other)
+{
+	return 0;
+}
+
 struct defrag_arg {
 	uint64_t start, len, flags;
 	uint32_t extent_thresh, compress_type, unused[4];
@@ -253,7 +338,8 @@ static const struct operation {
 	OP(punch), OP(zero), OP(collapse), OP(insert), OP(extend), OP(shrink),
 	OP(grow), OP(clone_from), OP(clone_to), OP(dedupe_from), OP(dedupe_to),
 	OP(copy_to), OP(write), OP(direct_write), OP(store), OP(madv_remove),
-	OP(flags), OP(move), OP(exchange), OP(defrag),
+	OP(flags), OP(move), OP(exchange), OP(defrag), OP(swapext), OP(uring),
+	OP(atomic), OP(freeze), OP(remount), OP(blockgc), OP(syncfs), OP(none),
 };
 
 #define COUNT (sizeof(operations) / sizeof(operations[0]))
@@ -268,8 +354,10 @@ static void mend(void)
 	info[0] = 1;
 	info[1] = SIZE / 4096 - 1;
 	memcpy(page + 4096 - 10, "SWAPSPACE2", 10);
+	/* a holder takes it as it is allocated */
 	if (fd < 0 || ftruncate(fd, 0) || fallocate(fd, 0, 0, SIZE) ||
-	    pwrite(fd, page, sizeof(page), 0) != sizeof(page) || fsync(fd)) {
+	    (!hold && pwrite(fd, page, sizeof(page), 0) != sizeof(page)) ||
+	    fsync(fd)) {
 		printf("cannot mend the file: %s\n", errname(errno));
 		exit(1);
 	}
@@ -360,6 +448,37 @@ static bool same(const struct map *a, const struct map *b)
 	return true;
 }
 
+static bool tell_holder(const char *command, const char *arg)
+{
+	char line[4200];
+	int len = snprintf(line, sizeof(line), "%s%s%s", command,
+			   *arg ? " " : "", arg);
+
+	return write(holder, line, len) == len;
+}
+
+static bool activate(void)
+{
+	char size[24];
+
+	if (!hold)
+		return !swapon(path, 0);
+	if (!tell_holder(hold, path))
+		return false;
+	if (extend) {
+		snprintf(size, sizeof(size), "%d", SIZE + 16 * BLOCK);
+		tell_holder("extend", size);
+	}
+	return true;
+}
+
+static int release(void)
+{
+	if (!hold)
+		return swapoff(path);
+	return tell_holder("unpin", "") ? 0 : -1;
+}
+
 int main(int argc, char **argv)
 {
 	/* nobody knows how fast the machine is: try all scales */
@@ -371,27 +490,44 @@ int main(int argc, char **argv)
 	struct sigaction sa = { .sa_handler = on_sigbus };
 	static struct map first, now;
 	const char *what = NULL;
-	int fd, round, rounds;
+	int fd, opt, round, rounds;
+	bool at_release = false;
 	pthread_t thread;
 	time_t end;
 	size_t i;
 
-	if (argc == 2 && !strcmp(argv[1], "-l")) {
-		for (i = 0; i < COUNT; i++)
-			puts(operations[i].name);
-		return 0;
+	while ((opt = getopt(argc, argv, "lp:eu")) != -1) {
+		switch (opt) {
+		case 'l':
+			for (i = 0; i < COUNT; i++)
+				puts(operations[i].name);
+			return 0;
+		case 'p':	hold = optarg; break;
+		case 'e':	extend = true; break;
+		case 'u':	at_release = true; break;
+		default:	return 2;
+		}
 	}
-	for (i = 0; argc == 6 && i < COUNT; i++)
-		if (!strcmp(operations[i].name, argv[3]))
+	argc -= optind;
+	argv += optind;
+	for (i = 0; argc == 5 && i < COUNT; i++)
+		if (!strcmp(operations[i].name, argv[2]))
 			op = &operations[i];
 	if (!op) {
-		fprintf(stderr, "usage: pinrace FILE PARTNER OPERATION ROUNDS SECONDS | -l\n");
+		fprintf(stderr, "usage: pinrace [-p COMMAND] [-e] [-u] FILE PARTNER OPERATION ROUNDS SECONDS | -l\n");
 		return 2;
 	}
-	path = argv[1];
-	partner = argv[2];
-	rounds = atoi(argv[4]);
-	end = time(NULL) + atoi(argv[5]);
+	path = argv[0];
+	partner = argv[1];
+	rounds = atoi(argv[3]);
+	end = time(NULL) + atoi(argv[4]);
+	if (hold) {
+		holder = open("/sys/kernel/debug/layout/hold", O_WRONLY);
+		if (holder < 0) {
+			printf("hold: %s\n", errname(errno));
+			return 1;
+		}
+	}
 	if (posix_memalign((void **)&buf, 4096, BLOCK))
 		return 1;
 	memset(buf, 'r', BLOCK);
@@ -403,43 +539,64 @@ int main(int argc, char **argv)
 		return 1;
 
 	for (round = 1; round <= rounds && time(NULL) < end; round++) {
-		bool active;
+		bool active = false, finished = false;
+		int wrong;
 
 		mend();
 		lag = lags[round % (sizeof(lags) / sizeof(lags[0]))];
 		/* in one round there is no race, but the file is active */
-		active = round == 1 && !swapon(path, 0);
-		sem_post(&go);
-		if (lag < 0)
-			spin(-lag);
-		if (!active)
-			active = !swapon(path, 0);
-		if (active && get_map(fd, &first))
+		if (round == 1 || at_release)
+			active = activate();
+		if (at_release && active && get_map(fd, &first))
 			return 1;
-		sem_wait(&done);
+		if (!at_release)
+			sem_post(&go);
+		if (lag < 0 && !at_release)
+			spin(-lag);
+		if (!active && !at_release)
+			active = activate();
+		if (!at_release) {
+			if (active && get_map(fd, &first))
+				return 1;
+			sem_wait(&done);
+		}
 		if (!active)
 			continue;
 		pins++;
 		if (get_map(fd, &now))
 			return 1;
-		if (flaw(&now) || !same(&first, &now)) {
+		wrong = check_pinned(path, fd);
+		if (flaw(&now) || !same(&first, &now) || wrong) {
 			broken++;
-			what = flaw(&now) ?: "moved";
+			what = flaw(&now) ?: wrong > 0 ?
+				"is not where its holder thinks" :
+				wrong < 0 ? "cannot be compared" : "moved";
 		}
-		if (swapoff(path)) {
-			printf("swapoff: %s\n", errname(errno));
+		if (at_release) {
+			sem_post(&go);
+			if (lag < 0)
+				spin(-lag);
+		}
+		if (release()) {
+			printf("release: %s\n", errname(errno));
+			finished = true;
+		}
+		if (at_release)
+			sem_wait(&done);
+		if (finished)
 			break;
-		}
 	}
 	stop = true;
 	sem_post(&go);
 	pthread_join(thread, NULL);
+	/* once more, and nobody else there */
+	mend();
 	fprintf(stderr, "%s: %d rounds, %lu pins, %lu changes, %lu pins broken\n",
 		op->name, round - 1, pins, through, broken);
 	if (broken)
-		printf("%s: the active file %s\n", op->name, what);
+		printf("%s: the pinned file %s\n", op->name, what);
 	else if (!pins)
-		printf("%s: the file was never active\n", op->name);
+		printf("%s: the file was never pinned\n", op->name);
 	else
 		printf("%s: held\n", op->name);
 	return 0;

@@ -33,6 +33,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #include "errname.h"
+#include "swapext.h"
 
 #define BLOCK	65536	/* a multiple of every block size of the tests */
 
@@ -421,59 +422,6 @@ static int op_xfs_zero_range(void)
 	return xfs_space(_IOW('X', 57, struct xfs_flock), 0, BLOCK);
 }
 
-struct xfs_bulkstat_time {
-	long tv_sec;
-	__s32 tv_nsec;
-};
-
-struct xfs_bulkstat_v1 {
-	__u64 bs_ino;
-	__u16 bs_mode, bs_nlink;
-	__u32 bs_uid, bs_gid, bs_rdev;
-	__s32 bs_blksize;
-	__s64 bs_size;
-	struct xfs_bulkstat_time bs_atime, bs_mtime, bs_ctime;
-	int64_t bs_blocks;
-	__u32 bs_xflags;
-	__s32 bs_extsize, bs_extents;
-	__u32 bs_gen;
-	__u16 bs_projid_lo, bs_forkoff, bs_projid_hi, bs_sick, bs_checked;
-	unsigned char bs_pad[2];
-	__u32 bs_cowextsize, bs_dmevmask;
-	__u16 bs_dmstate, bs_aextents;
-};
-
-struct xfs_swapext_arg {
-	__s64 version, fdtarget, fdtmp;
-	off_t offset, length;
-	char pad[16];
-	struct xfs_bulkstat_v1 stat;
-};
-
-struct xfs_bulk_arg {
-	__u64 *ino;
-	__s32 count;
-	void *buffer;
-	__s32 *ocount;
-};
-
-static int xfs_swapext_prepare(struct xfs_swapext_arg *sx, int fd)
-{
-	struct xfs_bulk_arg bulk = { 0 };
-	struct stat st;
-	uint64_t ino;
-
-	if (fstat(fd, &st))
-		return -1;
-	ino = st.st_ino;
-	bulk.ino = (__u64 *)&ino;
-	bulk.count = 1;
-	bulk.buffer = &sx->stat;
-	sx->fdtarget = fd;
-	sx->length = st.st_size;
-	return ioctl(fd, _IOWR('X', 102, struct xfs_bulk_arg), &bulk);
-}
-
 /* What xfs_fsr does once it has a contiguous copy of the file. */
 static int op_xfs_swapext(void)
 {
@@ -489,7 +437,7 @@ static int op_xfs_swapext(void)
 			return -EIO;
 	ftruncate(donor, sx.length);
 	sx.fdtmp = donor;
-	err = done(fd, ioctl(fd, _IOWR('X', 109, struct xfs_swapext_arg), &sx));
+	err = done(fd, ioctl(fd, XFS_SWAPEXT, &sx));
 	close(donor);
 	return err;
 }
@@ -510,7 +458,7 @@ static int op_xfs_swapext_with(void)
 	puts("ready");
 	if (!fgets(line, sizeof(line), stdin))
 		return -EINTR;
-	err = done(fd, ioctl(fd, _IOWR('X', 109, struct xfs_swapext_arg), &sx));
+	err = done(fd, ioctl(fd, XFS_SWAPEXT, &sx));
 	close(donor);
 	return err;
 }

@@ -7,9 +7,9 @@
 #include <linux/sched/signal.h>
 
 static int iomap_layout_iter(struct iomap_iter *iter,
-		struct layout_context *ctx)
+		struct layout_context *ctx, bool *again)
 {
-	const struct iomap *iomap = &iter->iomap;
+	struct iomap *iomap = &iter->iomap;
 	struct layout_extent extent = {
 		.bdev	= iomap->bdev,
 		.addr	= iomap->addr,
@@ -34,9 +34,17 @@ static int iomap_layout_iter(struct iomap_iter *iter,
 	/* Reserved, but not allocated: there is no block yet. */
 	if (iomap->addr == IOMAP_NULL_ADDR)
 		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
-	/* After a crash the blocks could belong to somebody else. */
-	if (iomap->flags & IOMAP_F_DIRTY)
-		return layout_refuse(ctx, -EINVAL, "is not committed");
+	/*
+	 * After a crash the blocks could belong to somebody else.  Unless it is
+	 * only the times, which a fault that is refused later updates first.
+	 */
+	if (iomap->flags & IOMAP_F_DIRTY) {
+		if (*again)
+			return layout_refuse(ctx, -EINVAL, "is not committed");
+		*again = true;
+		iomap->flags |= IOMAP_F_STALE;
+		return vfs_fsync(ctx->file, 1);
+	}
 	/* What the holder writes would appear in another file. */
 	if (iomap->flags & IOMAP_F_SHARED)
 		return layout_refuse(ctx, -EINVAL, "has shared extents");
@@ -71,6 +79,7 @@ int iomap_pin_layout(struct file *file, struct layout_context *ctx,
 		.len	= ctx->end - ctx->start,
 		.flags	= IOMAP_REPORT,
 	};
+	bool again = false;
 	int ret;
 
 	/* What was allocated a moment ago has to survive a crash. */
@@ -79,7 +88,7 @@ int iomap_pin_layout(struct file *file, struct layout_context *ctx,
 		return ret;
 
 	while ((ret = iomap_iter(&iter, ops)) > 0)
-		iter.status = iomap_layout_iter(&iter, ctx);
+		iter.status = iomap_layout_iter(&iter, ctx, &again);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(iomap_pin_layout);
