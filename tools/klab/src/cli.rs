@@ -218,6 +218,7 @@ pub enum BenchVerb {
     /// Compare copy-on-write with the bare device and with dm-snapshot
     #[command(after_help = "Examples:\n  cargo klab bench cow\n  \
         cargo klab bench cow --quick\n  \
+        cargo klab bench cow --update-docs    # 25 minutes\n  \
         cargo klab bench cow --filter \"ramdisk/4k random first writes\"")]
     Cow(CowArgs),
     /// Compare what swapon costs for each extent with the unpatched kernel
@@ -262,9 +263,12 @@ pub struct CowArgs {
     /// Use this User Mode Linux kernel instead of building one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
     pub kernel: Option<PathBuf>,
-    /// Two repeats of everything: a look, not a measurement
+    /// Two repeats of a quarter of everything, in four minutes: a look, not a measurement
     #[arg(long)]
     pub quick: bool,
+    /// Write the results into rust-blksnap/BENCH.md, and the plots beside it
+    #[arg(long, conflicts_with_all = ["quick", "filter"])]
+    pub update_docs: bool,
     /// Only cases with this in their name, `MEDIUM/PATTERN/DEPTH/JOBS`, or `memory` or `take`
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,

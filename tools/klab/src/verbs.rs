@@ -526,6 +526,10 @@ fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
         quick: args.quick,
         filter: args.filter,
         quiet: args.json,
+        docs: match args.update_docs {
+            true => Some(project::root()?.join("rust-blksnap")),
+            false => None,
+        },
     };
     let report = cow::run(&plan)?;
     if args.json {
