@@ -241,13 +241,16 @@ pub struct PinArgs {
     #[arg(long, value_enum)]
     pub fs: Vec<Filesystem>,
     /// Extents of the file; may be repeated
-    #[arg(long, value_name = "COUNT", default_values_t = [1, 1000, 100_000],
+    #[arg(long, value_name = "COUNT", default_values_t = [1, 1000, 100_000, 1_000_000],
         value_parser = clap::value_parser!(u64).range(1..=4_000_000))]
     pub extents: Vec<u64>,
     /// Guests of each kernel for each filesystem, in turns
     #[arg(long, value_name = "COUNT", default_value_t = 3,
         value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
+    /// Write the results into fs-hooks/BENCH.md
+    #[arg(long, conflicts_with = "fs")]
+    pub update_docs: bool,
     /// Where tables and logs go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,

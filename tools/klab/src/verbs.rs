@@ -493,12 +493,16 @@ fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
         extents: args.extents.clone(),
         rounds: args.rounds.into(),
         results: results.canonicalize()?,
+        docs: match args.update_docs {
+            true => Some(project::root()?.join("fs-hooks/BENCH.md")),
+            false => None,
+        },
     };
-    let rows = pin::run(&plan)?;
+    let report = pin::run(&plan)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
-        println!("{}", pin::markdown(&rows));
+        println!("{}", pin::markdown(&report));
         ui.say(format!(
             "pin.md, pin.json and the logs are in {}",
             plan.results.display()
