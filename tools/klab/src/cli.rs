@@ -232,6 +232,7 @@ pub enum BenchVerb {
     /// Compare copy-on-write with the bare device and with dm-snapshot
     #[command(after_help = "Examples:\n  cargo klab bench cow\n  \
         cargo klab bench cow --quick\n  \
+        cargo klab bench cow --update-docs    # 25 minutes\n  \
         cargo klab bench cow --filter \"ramdisk/4k random first writes\"")]
     Cow(CowArgs),
     /// Compare what swapon costs for each extent with the unpatched kernel
@@ -254,13 +255,16 @@ pub struct PinArgs {
     #[arg(long, value_enum)]
     pub fs: Vec<Filesystem>,
     /// Extents of the file; may be repeated
-    #[arg(long, value_name = "COUNT", default_values_t = [1, 1000, 100_000],
+    #[arg(long, value_name = "COUNT", default_values_t = [1, 1000, 100_000, 1_000_000],
         value_parser = clap::value_parser!(u64).range(1..=4_000_000))]
     pub extents: Vec<u64>,
     /// Guests of each kernel for each filesystem, in turns
     #[arg(long, value_name = "COUNT", default_value_t = 3,
         value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
+    /// Write the results into fs-hooks/BENCH.md
+    #[arg(long, conflicts_with = "fs")]
+    pub update_docs: bool,
     /// Where tables and logs go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
@@ -276,9 +280,12 @@ pub struct CowArgs {
     /// Use this User Mode Linux kernel instead of building one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
     pub kernel: Option<PathBuf>,
-    /// Two repeats of everything: a look, not a measurement
+    /// Two repeats of a quarter of everything, in four minutes: a look, not a measurement
     #[arg(long)]
     pub quick: bool,
+    /// Write the results into rust-blksnap/BENCH.md, and the plots beside it
+    #[arg(long, conflicts_with_all = ["quick", "filter"])]
+    pub update_docs: bool,
     /// Only cases with this in their name, `MEDIUM/PATTERN/DEPTH/JOBS`, or `memory` or `take`
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,

@@ -586,7 +586,7 @@ fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
         at_once: 1,
         memory_mib: pin::MEMORY_MIB,
         disks: 1,
-        disk_bytes: pin::filled(args.extents.iter().max().copied().unwrap_or(1)),
+        disk_bytes: pin::room_for(args.extents.iter().max().copied().unwrap_or(1)),
     }
     .check()?;
     let results = Results::take(&folder)?;
@@ -603,12 +603,16 @@ fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
         extents: args.extents.clone(),
         rounds: args.rounds.into(),
         results: results.folder().to_owned(),
+        docs: match args.update_docs {
+            true => Some(project::root()?.join("fs-hooks/BENCH.md")),
+            false => None,
+        },
     };
-    let rows = pin::run(&plan)?;
+    let report = pin::run(&plan)?;
     if args.json {
-        print(serde_json::to_string_pretty(&rows)?);
+        print(serde_json::to_string_pretty(&report)?);
     } else {
-        print(pin::markdown(&rows));
+        print(pin::markdown(&report));
         ui.say(format!(
             "pin.md, pin.json and the logs are in {}",
             plan.results.display()
@@ -653,6 +657,10 @@ fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
         quick: args.quick,
         filter: args.filter,
         quiet: args.json,
+        docs: match args.update_docs {
+            true => Some(project::root()?.join("rust-blksnap")),
+            false => None,
+        },
     };
     let report = cow::run(&plan)?;
     if args.json {

@@ -113,6 +113,7 @@ mod tests {
             checkout: None,
             groups: Vec::new(),
             patience: 1,
+            environment: Default::default(),
         };
         let board = Board::new(&ui, true);
         selftest(&lab, &board).unwrap();

@@ -13,7 +13,10 @@ use clap::Args;
 
 use super::device::{Device, make_filesystem};
 use super::load::{Load, Order};
-use super::model::{Case, Count, Findings, Medium, Memory, Series, Spread, Take, Traffic};
+use super::measures;
+use super::model::{
+    Case, Count, Findings, InFlight, Medium, Memory, Series, Spread, Take, Traffic,
+};
 use super::system::{Bed, Engaged, System, manager};
 use crate::exec::text_of;
 
@@ -38,8 +41,18 @@ const REGION: u64 = 256 * KIB;
 /// Devices that a snapshot is taken of while they are idle.
 const IDLE: u32 = 8;
 
-/// Further repeats are made until they have taken so long together.
+/// Further repeats are made until all have taken so long together.
 const ENOUGH: Duration = Duration::from_millis(1000);
+
+/// After so long only what has a goal is measured, and no oftener than it must be. All of it takes
+/// about 20 minutes where an I/O to memory takes twelve microseconds.
+const TIME: Duration = Duration::from_secs(21 * 60);
+
+/// The same for a look.
+const QUICK_TIME: Duration = Duration::from_secs(150);
+
+/// After so long a look is over.
+const QUICK_END: Duration = Duration::from_secs(210);
 
 #[derive(Clone, Debug, Args)]
 pub struct GuestBench {
@@ -59,7 +72,11 @@ pub fn main(args: &GuestBench) -> Result<i32> {
         args: args.clone(),
         findings: Findings::default(),
         seed: 1,
+        start,
     };
+    bench.findings.kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?
+        .trim()
+        .to_owned();
     let told = bench.whole();
     bench.findings.finished = told.is_ok();
     bench.findings.seconds = start.elapsed().as_secs_f64();
@@ -110,9 +127,37 @@ impl Planned {
         }
     }
 
+    fn case(&self, medium: Medium) -> Case {
+        Case {
+            medium,
+            pattern: self.pattern.clone(),
+            depth: self.load.depth,
+            jobs: self.load.jobs,
+        }
+    }
+
     fn name(&self, medium: Medium) -> String {
         let (depth, jobs) = (self.load.depth, self.load.jobs);
         format!("{}/{}/{depth}/{jobs}", medium.name(), self.pattern)
+    }
+
+    /// Whether it is told how much memory its copies take.
+    fn shows_copies_in_flight(&self, medium: Medium) -> bool {
+        let first = self.target == Target::Origin && self.before == Before::Fresh;
+        medium == Medium::FixedLatency && first && (self.load.depth, self.load.jobs) == DEEP
+    }
+
+    /// The same with a quarter of the work, and no more of the others than it takes.
+    fn at_a_glance(mut self, medium: Medium) -> Self {
+        self.load.area /= 4;
+        let case = self.case(medium);
+        let dm = |system: &System| matches!(system, System::DmSnapshot { .. });
+        if let Some(first) = self.systems.iter().position(dm)
+            && !measures::counts(&case, &self.systems[first].name())
+        {
+            self.systems.truncate(first + 1);
+        }
+        self
     }
 }
 
@@ -120,61 +165,95 @@ fn blksnap_and(others: &[System]) -> Vec<System> {
     [&[System::Blksnap], others].concat()
 }
 
+/// How many at a time, and how many jobs.
+const ONE: (usize, usize) = (1, 1);
+const ONE_OF_TWO: (usize, usize) = (1, 2);
+const DEEP: (usize, usize) = (32, 1);
+const DEEP_OF_TWO: (usize, usize) = (32, 2);
+
 fn fixed_latency() -> Vec<Planned> {
     let (random, sequential) = (Order::Random, Order::Sequential);
     let (sparse, whole) = (Order::OnePer(REGION), FIXED_LATENCY.0);
-    [
-        ("4k random first writes, sparse", 4 * KIB, sparse, whole, 1),
-        ("4k random first writes, sparse", 4 * KIB, sparse, whole, 32),
+    let mut all = Vec::new();
+    // What is done by one at a time takes its time for each.
+    for (pattern, block, order, one, many) in [
+        (
+            "4k random first writes, sparse",
+            4 * KIB,
+            sparse,
+            whole,
+            whole,
+        ),
         (
             "4k random first writes, dense",
             4 * KIB,
             random,
             16 * MIB,
-            1,
-        ),
-        (
-            "4k random first writes, dense",
-            4 * KIB,
-            random,
             64 * MIB,
-            32,
         ),
         (
             "4k sequential first writes",
             4 * KIB,
             sequential,
+            16 * MIB,
             64 * MIB,
-            32,
         ),
         (
             "64k sequential first writes",
             64 * KIB,
             sequential,
             128 * MIB,
-            1,
+            256 * MIB,
         ),
         (
-            "64k sequential first writes",
-            64 * KIB,
+            "1M sequential first writes",
+            MIB,
             sequential,
             256 * MIB,
-            32,
+            256 * MIB,
         ),
-        ("1M sequential first writes", MIB, sequential, 256 * MIB, 8),
-    ]
-    .into_iter()
-    .map(|(pattern, block, order, area, depth)| {
-        Planned::first_writes(pattern, load(true, block, order, area, depth, 1))
-    })
-    .collect()
+    ] {
+        for (depth, jobs) in [ONE, DEEP, DEEP_OF_TWO] {
+            let area = if depth == 1 { one } else { many };
+            let load = load(true, block, order, area, depth, jobs);
+            all.push(Planned::first_writes(pattern, load));
+        }
+    }
+    // For the counts, which are the same each time.
+    for (pattern, block, order) in [
+        ("4k random rewrites", 4 * KIB, random),
+        ("64k sequential rewrites", 64 * KIB, sequential),
+    ] {
+        all.push(Planned {
+            before: Before::Copied,
+            systems: blksnap_and(&System::DM[..1]),
+            ..Planned::first_writes(pattern, load(true, block, order, 64 * MIB, 32, 1))
+        });
+    }
+    for (pattern, block, order) in [
+        ("4k random image reads", 4 * KIB, random),
+        ("1M sequential image reads", MIB, sequential),
+    ] {
+        for (before, word) in [(Before::Fresh, "not copied"), (Before::Copied, "copied")] {
+            all.push(Planned {
+                before,
+                target: Target::Image,
+                systems: blksnap_and(&System::DM[..1]),
+                ..Planned::first_writes(
+                    &format!("{pattern}, {word}, idle"),
+                    load(false, block, order, 64 * MIB, 32, 1),
+                )
+            });
+        }
+    }
+    all
 }
 
 fn ramdisk() -> Vec<Planned> {
     let (random, sequential) = (Order::Random, Order::Sequential);
     let (sparse, whole) = (Order::OnePer(REGION), RAMDISK.0);
     let mut all = Vec::new();
-    for (depth, jobs) in [(1, 1), (32, 1), (32, 2)] {
+    for (depth, jobs) in [ONE, DEEP, DEEP_OF_TWO] {
         all.push(Planned {
             systems: vec![System::Bare, System::Attached],
             ..Planned::first_writes(
@@ -190,39 +269,41 @@ fn ramdisk() -> Vec<Planned> {
             "64k sequential first writes",
             64 * KIB,
             sequential,
-            512 * MIB,
+            256 * MIB,
         ),
-        ("1M sequential first writes", MIB, sequential, 512 * MIB),
+        ("1M sequential first writes", MIB, sequential, 256 * MIB),
     ] {
-        for (depth, jobs) in [(1, 1), (32, 1), (32, 2)] {
+        for (depth, jobs) in [ONE, ONE_OF_TWO, DEEP, DEEP_OF_TWO] {
             let load = load(true, block, order, area, depth, jobs);
             all.push(Planned::first_writes(pattern, load));
         }
     }
-    for (pattern, block, order, depth) in [
-        ("4k random rewrites", 4 * KIB, random, 1),
-        ("4k random rewrites", 4 * KIB, random, 32),
-        ("64k sequential rewrites", 64 * KIB, sequential, 32),
+    for (pattern, block, order, (depth, jobs)) in [
+        ("4k random rewrites", 4 * KIB, random, ONE),
+        ("4k random rewrites", 4 * KIB, random, DEEP),
+        ("4k random rewrites", 4 * KIB, random, DEEP_OF_TWO),
+        ("64k sequential rewrites", 64 * KIB, sequential, ONE),
+        ("64k sequential rewrites", 64 * KIB, sequential, DEEP),
+        ("64k sequential rewrites", 64 * KIB, sequential, DEEP_OF_TWO),
     ] {
         all.push(Planned {
             before: Before::Copied,
-            ..Planned::first_writes(pattern, load(true, block, order, 256 * MIB, depth, 1))
+            ..Planned::first_writes(pattern, load(true, block, order, 128 * MIB, depth, jobs))
         });
     }
-    for (pattern, block, order, depth) in [
-        ("4k random image reads", 4 * KIB, random, 1),
-        ("4k random image reads", 4 * KIB, random, 32),
-        ("1M sequential image reads", MIB, sequential, 1),
+    for (pattern, block, order, area, depth) in [
+        ("4k random image reads", 4 * KIB, random, 64 * MIB, 1),
+        ("4k random image reads", 4 * KIB, random, 64 * MIB, 32),
+        ("1M sequential image reads", MIB, sequential, 256 * MIB, 1),
     ] {
         for (before, word) in [(Before::Fresh, "not copied"), (Before::Copied, "copied")] {
             for (target, state) in [(Target::Image, "idle"), (Target::BusyImage, "busy")] {
                 all.push(Planned {
                     before,
                     target,
-                    systems: blksnap_and(&System::DM[..1]),
                     ..Planned::first_writes(
                         &format!("{pattern}, {word}, {state}"),
-                        load(false, block, order, 256 * MIB, depth, 1),
+                        load(false, block, order, area, depth, 1),
                     )
                 });
             }
@@ -263,6 +344,7 @@ struct Bench {
     args: GuestBench,
     findings: Findings,
     seed: u64,
+    start: Instant,
 }
 
 fn load(write: bool, block: u64, order: Order, area: u64, depth: usize, jobs: usize) -> Load {
@@ -282,9 +364,9 @@ impl Bench {
             "{:14} {:34} {:>3} {:>4}  {:16} speed, bare device = 1",
             "medium", "pattern", "at", "jobs", "system"
         );
-        self.medium(Medium::FixedLatency, &fixed_latency())?;
+        self.medium(Medium::FixedLatency, fixed_latency())?;
         self.memory()?;
-        self.medium(Medium::Ramdisk, &ramdisk())?;
+        self.medium(Medium::Ramdisk, ramdisk())?;
         self.take()
     }
 
@@ -294,19 +376,69 @@ impl Bench {
     }
 
     /// Measures all cases of a medium, if any is wanted.
-    fn medium(&mut self, medium: Medium, planned: &[Planned]) -> Result<()> {
-        let wanted: Vec<&Planned> = planned
-            .iter()
+    fn medium(&mut self, medium: Medium, planned: Vec<Planned>) -> Result<()> {
+        let mut wanted: Vec<Planned> = planned
+            .into_iter()
             .filter(|planned| self.wants(&planned.name(medium)))
             .collect();
         if wanted.is_empty() {
             return Ok(());
         }
+        if self.args.quick {
+            let all = wanted.into_iter();
+            wanted = all.map(|planned| planned.at_a_glance(medium)).collect();
+        }
         let bed = make_bed(medium)?;
-        for planned in wanted {
-            self.compare(medium, planned, &bed)?;
+        for mut planned in wanted {
+            self.hurry(medium, &mut planned);
+            if planned.systems.is_empty() {
+                continue;
+            }
+            self.compare(medium, &planned, &bed)?;
+            if planned.shows_copies_in_flight(medium) {
+                self.copies_in_flight(medium, &planned, &bed)?;
+            }
         }
         leave_bed(medium)
+    }
+
+    fn is_late(&self) -> bool {
+        let time = if self.args.quick { QUICK_TIME } else { TIME };
+        self.start.elapsed() > time
+    }
+
+    /// Leaves systems out of a case that there is no time for.
+    fn hurry(&mut self, medium: Medium, planned: &mut Planned) {
+        if !self.is_late() {
+            return;
+        }
+        let (case, name) = (planned.case(medium), planned.name(medium));
+        let over = self.args.quick && self.start.elapsed() > QUICK_END;
+        planned.systems.retain(|system| {
+            let system = system.name();
+            if !over && measures::counts(&case, &system) {
+                return true;
+            }
+            println!("{name}, {system}: left out, there is no time");
+            self.findings.left_out.push(format!("{name}, {system}"));
+            false
+        });
+    }
+
+    /// The least number of repeats, and for how long more are made, up to a largest one.
+    fn repeats(&self, case: &Case, system: &str) -> (usize, Duration, usize) {
+        if self.args.quick {
+            (2, Duration::ZERO, 2)
+        } else if measures::counts(case, system) {
+            let enough = if self.is_late() {
+                Duration::ZERO
+            } else {
+                ENOUGH
+            };
+            (5, enough, 15)
+        } else {
+            (3, Duration::ZERO, 3)
+        }
     }
 
     /// Measures one case with some systems, each time after the bare device.
@@ -317,17 +449,12 @@ impl Bench {
             target,
             ..
         } = *planned;
-        let case = Case {
-            medium,
-            pattern: planned.pattern.clone(),
-            depth: load.depth,
-            jobs: load.jobs,
-        };
-        let (least, most) = if self.args.quick { (2, 2) } else { (5, 15) };
+        let case = planned.case(medium);
         for system in &planned.systems {
+            let (least, enough, most) = self.repeats(&case, &system.name());
             let mut ratios = Vec::new();
             let mut spent = Duration::ZERO;
-            while ratios.len() < least || (spent < ENOUGH && ratios.len() < most) {
+            while ratios.len() < least || (spent < enough && ratios.len() < most) {
                 let bare = self.timed(&load, &bed.origin.path(), &bed.origin.path(), target)?;
                 let engaged = Engaged::new(*system, bed)?;
                 let told = self.with(&load, before, target, &engaged, bed, *system);
@@ -346,7 +473,7 @@ impl Bench {
                     });
                 }
                 ratios.push(bare.as_secs_f64() / time.as_secs_f64());
-                spent += bare;
+                spent += bare + time;
             }
             self.tell(&case, &system.name(), &ratios);
             self.findings.series.push(Series {
@@ -379,6 +506,7 @@ impl Bench {
                 ..*load
             };
             all.run(engaged.origin(), 0)?;
+            settle(storage_of(system, bed))?;
         }
         let place = match target {
             Target::Origin => engaged.origin(),
@@ -388,6 +516,28 @@ impl Bench {
         let storage = storage_of(system, bed).traffic()?;
         let time = self.timed(load, place, engaged.origin(), target)?;
         Ok((time, origin, storage))
+    }
+
+    /// Looks again and again at the memory of copies in flight, in a run that is not timed: to look
+    /// takes time, too.
+    fn copies_in_flight(&mut self, medium: Medium, planned: &Planned, bed: &Bed) -> Result<()> {
+        self.seed += 1;
+        let engaged = Engaged::new(System::Blksnap, bed)?;
+        let told = most_in_flight(&planned.load, self.seed, &engaged);
+        engaged.release()?;
+        let (bytes, samples) = told?;
+        let case = planned.case(medium);
+        println!(
+            "{} KiB of copies in flight at most, seen {samples} times: {}",
+            bytes >> 10,
+            case.name()
+        );
+        self.findings.in_flight.push(InFlight {
+            case,
+            bytes,
+            samples,
+        });
+        Ok(())
     }
 
     /// Runs a load once, with a writer on `origin` if the target is busy.
@@ -437,7 +587,7 @@ impl Bench {
         if !self.wants("memory") {
             return Ok(());
         }
-        let writes = 128 * KIB;
+        let writes = if self.args.quick { 32 * KIB } else { 128 * KIB };
         // The first time is for the allocators to get their caches.
         for (round, region) in [32 * KIB, 4 * KIB, 32 * KIB, 256 * KIB, 2 * MIB]
             .into_iter()
@@ -534,6 +684,43 @@ fn storage_of(system: System, bed: &Bed) -> &Device {
     }
 }
 
+/// Waits until nothing more is stored of what has been copied.
+fn settle(storage: &Device) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut last = storage.traffic()?;
+    loop {
+        // Copies are kept for some milliseconds, to be stored together.
+        std::thread::sleep(Duration::from_millis(40));
+        let now = storage.traffic()?;
+        if now == last {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the copies are not stored");
+        last = now;
+    }
+}
+
+/// The most memory that copies are seen to take while a load runs, and how often it was looked at.
+fn most_in_flight(load: &Load, seed: u64, engaged: &Engaged) -> Result<(u64, u64)> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| -> Result<(u64, u64)> {
+            let (mut most, mut samples) = (0, 0);
+            while !stop.load(Ordering::Relaxed) {
+                most = most.max(engaged.buffered()?);
+                samples += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Ok((most, samples))
+        });
+        let told = load.run(engaged.origin(), seed);
+        stop.store(true, Ordering::Relaxed);
+        let seen = watcher.join().expect("the watcher does not panic");
+        told?;
+        seen
+    })
+}
+
 fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
@@ -602,4 +789,45 @@ fn freeze_and_thaw(places: &[PathBuf]) -> Result<Duration> {
         request(folder, 0xc004_5878, "FITHAW")?;
     }
     Ok(start.elapsed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_has_a_name_of_its_own() {
+        let mut names: Vec<String> = Vec::new();
+        for (medium, all) in both() {
+            names.extend(all.iter().map(|planned| planned.name(medium)));
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    fn both() -> [(Medium, Vec<Planned>); 2] {
+        [
+            (Medium::FixedLatency, fixed_latency()),
+            (Medium::Ramdisk, ramdisk()),
+        ]
+    }
+
+    #[test]
+    fn a_glance_leaves_out_nothing_that_counts() {
+        for (medium, all) in both() {
+            for planned in all {
+                let case = planned.case(medium);
+                let before = planned.systems.clone();
+                let glance = planned.at_a_glance(medium);
+                assert!(glance.load.ios() > 0 && glance.case(medium) == case);
+                let counting = |systems: &[System]| {
+                    let all = systems.iter().map(|system| system.name());
+                    all.filter(|name| measures::counts(&case, name)).count()
+                };
+                assert_eq!(counting(&glance.systems), counting(&before));
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The measurements as the host sees them: one guest, its lines, a table, files.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +11,8 @@ use super::guest::{RAMDISK_BYTES, RAMDISKS};
 use super::measures::{self, Measure};
 use super::model::{Findings, Spread};
 use super::plot;
+use crate::bench::docs;
+use crate::bench::machine::Machine;
 use crate::cache::Cache;
 use crate::fail::{Failure, Kind};
 use crate::guest::session::{self, Lines, Spec};
@@ -22,6 +24,9 @@ pub const FINDINGS: &str = "findings.json";
 pub const REPORT: &str = "cow.json";
 
 pub const MEMORY_MIB: u64 = 5120;
+
+/// The folder beside the documentation where its pictures are.
+const PICTURES: &str = "bench";
 
 pub struct Plan<'a> {
     pub cache: &'a Cache,
@@ -35,6 +40,8 @@ pub struct Plan<'a> {
     pub filter: Option<String>,
     /// No lines while it runs.
     pub quiet: bool,
+    /// The folder of the documentation that gets the results, if any.
+    pub docs: Option<PathBuf>,
 }
 
 /// One line of the report.
@@ -52,6 +59,9 @@ pub struct Line {
 /// What is written for people and machines.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    pub machine: Machine,
+    /// Release of the kernel that was measured.
+    pub kernel: String,
     pub lines: Vec<Line>,
     pub measures: Vec<Measure>,
     pub findings: Findings,
@@ -119,6 +129,8 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
         .into());
     }
     let report = Report {
+        machine: Machine::now()?,
+        kernel: findings.kernel.clone(),
         lines: lines_of(&findings),
         measures: measures::of(&findings),
         pictures: plot::draw(&findings, &spec.results)?,
@@ -127,7 +139,62 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
     };
     let text = serde_json::to_vec_pretty(&report)?;
     crate::cache::write_if_changed(&spec.results.join(REPORT), &text)?;
+    if let Some(folder) = &plan.docs {
+        document(&report, folder)?;
+    }
     Ok(report)
+}
+
+/// Writes the results into the documentation, with the pictures beside it.
+fn document(report: &Report, folder: &Path) -> Result<()> {
+    let pictures = folder.join(PICTURES);
+    crate::cache::make(&pictures)?;
+    for name in &report.pictures {
+        let bytes = std::fs::read(report.results.join(name))?;
+        crate::cache::write_if_changed(&pictures.join(name), &bytes)?;
+    }
+    docs::update(&folder.join("BENCH.md"), "cow", &markdown(report))
+}
+
+/// The results for people who read them elsewhere.
+fn markdown(report: &Report) -> String {
+    let mut text = format!(
+        "{}; User Mode Linux {}, two processors at most; {:.0} minutes.\n\n",
+        report.machine.line(),
+        report.kernel,
+        report.findings.seconds / 60.0
+    );
+    text.push_str("| measure | found | to reach | |\n|---|---:|---:|---|\n");
+    for measure in &report.measures {
+        let sign = if measure.at_most { "≤" } else { "≥" };
+        let word = match measure.reached() {
+            true => "",
+            false => "**not reached**",
+        };
+        text.push_str(&format!(
+            "| {} | {:.2} | {sign} {:.2} | {word} |\n",
+            measure.name, measure.value, measure.goal
+        ));
+    }
+    for name in report.pictures.iter().filter(|name| name.ends_with(".svg")) {
+        text.push_str(&format!("\n![{name}]({PICTURES}/{name})\n"));
+    }
+    text.push_str(
+        "\nAll speeds, the bare device just before being 1: the median, and where the middle half \
+         lies.\n\n| medium | pattern | at a time | jobs | system | repeats | speed |\n\
+         |---|---|---:|---:|---|---:|---:|\n",
+    );
+    for line in &report.lines {
+        text.push_str(&format!(
+            "| {} | {} | {} | {} | {} | {} | {} |\n",
+            line.medium, line.pattern, line.depth, line.jobs, line.system, line.repeats, line.ratio
+        ));
+    }
+    if !report.findings.left_out.is_empty() {
+        let names = report.findings.left_out.join(", ");
+        text.push_str(&format!("\nThere was no time for: {names}.\n"));
+    }
+    text
 }
 
 fn lines_of(findings: &Findings) -> Vec<Line> {
@@ -205,8 +272,22 @@ mod tests {
             quick: true,
             filter: None,
             quiet: true,
+            docs: Some(folder.path().join("docs")),
         };
+        let docs = folder.path().join("docs");
+        crate::cache::make(&docs)?;
+        let page = docs.join("BENCH.md");
+        let markers = "<!-- results: written by cargo klab bench cow --update-docs -->\n\
+                       <!-- end of results -->\n";
+        std::fs::write(&page, markers)?;
         let report = run(&plan)?;
+        let page = std::fs::read_to_string(page)?;
+        assert!(
+            page.contains("| 0.94 | ≥ 0.95 | **not reached** |"),
+            "{page}"
+        );
+        assert!(page.contains("(bench/ramdisk.svg)") && page.contains("Linux 7.3.0-test"));
+        assert!(docs.join("bench/ramdisk.png").is_file());
         assert!(plan.results.join(REPORT).is_file() && plan.results.join("ramdisk.svg").is_file());
         Ok(report)
     }
@@ -216,7 +297,7 @@ mod tests {
         let report = report(
             r#"{"series":[{"case":{"medium":"ramdisk","pattern":"4k random rewrites","depth":1,
             "jobs":1},"system":"blksnap","ratios":[0.9,0.94,0.99]}],"counts":[],"memory":[],
-            "take":null,"finished":true,"seconds":1.0}"#,
+            "take":null,"finished":true,"seconds":1.0,"kernel":"7.3.0-test"}"#,
         )
         .unwrap();
         assert_eq!(report.lines[0].ratio.median, 0.94);

@@ -2,10 +2,13 @@
 
 use serde::Serialize;
 
-use super::model::{Count, Findings, Medium, Series, Spread};
+use super::model::{Case, Count, Findings, Medium, Series, Spread};
 
+const ATTACHED: &str = "attached";
 const BLKSNAP: &str = "blksnap";
 const DM: &str = "dm-snapshot";
+/// What copies in flight may take, in MiB.
+const MAX_BUFFERED: f64 = 16.0;
 /// Bytes of a copy of the smallest size.
 const CHUNK: u64 = 4096;
 
@@ -57,6 +60,14 @@ pub fn of(findings: &Findings) -> Vec<Measure> {
             at_most: true,
         });
     }
+    for seen in &findings.in_flight {
+        all.push(Measure {
+            name: format!("MiB of memory of copies in flight, {}", seen.case.name()),
+            value: seen.bytes as f64 / (1 << 20) as f64,
+            goal: MAX_BUFFERED,
+            at_most: true,
+        });
+    }
     if let Some(take) = &findings.take
         && let Some(alone) = Spread::of(&take.freeze_and_thaw)
         && let Some(whole) = Spread::of(&take.take)
@@ -74,36 +85,74 @@ pub fn of(findings: &Findings) -> Vec<Measure> {
     all
 }
 
+/// What is to be reached in a case.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Goals {
+    /// Beside the bare device, with the filter alone.
+    attached: Option<f64>,
+    /// Beside the bare device.
+    bare: Option<f64>,
+    /// Beside dm-snapshot at its best chunk size.
+    dm: Option<f64>,
+}
+
+fn goals(case: &Case) -> Goals {
+    let pattern = case.pattern.as_str();
+    let first = pattern.contains("first writes");
+    let mut goals = Goals::default();
+    match case.medium {
+        // Where every write needs a copy of its own.
+        Medium::FixedLatency if first && pattern.ends_with("sparse") && case.jobs == 1 => {
+            if case.depth == 1 {
+                goals.bare = Some(0.48);
+                goals.dm = Some(1.4);
+            } else {
+                goals.bare = Some(0.45);
+            }
+        }
+        Medium::FixedLatency => {}
+        Medium::Ramdisk if first => goals.dm = Some(1.2),
+        Medium::Ramdisk if pattern.contains("rewrites") => goals.bare = Some(0.95),
+        Medium::Ramdisk if pattern.ends_with("idle") => goals.bare = Some(0.90),
+        Medium::Ramdisk if pattern == "4k random writes" => goals.attached = Some(0.97),
+        Medium::Ramdisk => {}
+    }
+    goals
+}
+
+/// Whether anything is to be reached that depends on this system in this case.
+pub fn counts(case: &Case, system: &str) -> bool {
+    let goals = goals(case);
+    match system {
+        BLKSNAP => goals.bare.is_some() || goals.dm.is_some(),
+        system if system.starts_with(DM) => goals.dm.is_some(),
+        // The filter, and the device beside itself.
+        _ => goals.attached.is_some(),
+    }
+}
+
 fn speed(series: &Series, findings: &Findings, all: &mut Vec<Measure>) {
     let Some(value) = median(series) else { return };
     let case = &series.case;
-    let mut name = format!(
-        "{}, {}, {} at a time",
-        case.medium.name(),
-        case.pattern,
-        case.depth
-    );
-    if case.jobs > 1 {
-        name.push_str(&format!(", {} jobs", case.jobs));
-    }
-    let mut push = |name: String, value, goal| {
-        all.push(Measure {
-            name,
-            value,
-            goal,
-            at_most: false,
-        });
+    let goals = goals(case);
+    let name = format!("{}, {}", case.medium.name(), case.name());
+    let mut push = |beside: &str, value, goal: Option<f64>| {
+        if let Some(goal) = goal {
+            all.push(Measure {
+                name: format!("{name}, {beside}"),
+                value,
+                goal,
+                at_most: false,
+            });
+        }
     };
-    if series.system == "attached" {
-        push(
-            format!("{name}, no snapshot, to the bare device"),
-            value,
-            0.97,
-        );
+    if series.system == ATTACHED {
+        push("no snapshot, to the bare device", value, goals.attached);
     }
     if series.system != BLKSNAP {
         return;
     }
+    push("to the bare device", value, goals.bare);
     // The best of device-mapper for this case.
     let best = findings
         .series
@@ -111,71 +160,59 @@ fn speed(series: &Series, findings: &Findings, all: &mut Vec<Measure>) {
         .filter(|other| other.case == *case && other.system.starts_with(DM))
         .filter_map(median)
         .max_by(f64::total_cmp);
-    let beside = |times: f64| {
-        best.filter(|best| *best > 0.0)
-            .map(|best| (value / best, times))
-    };
-    let first = case.pattern.contains("first writes");
-    match case.medium {
-        // Where every write needs a copy of its own.
-        Medium::FixedLatency if first && case.pattern.ends_with("sparse") => {
-            push(
-                format!("{name}, to the bare device"),
-                value,
-                if case.depth == 1 { 0.48 } else { 0.45 },
-            );
-            if let Some((value, goal)) = beside(1.4).filter(|_| case.depth == 1) {
-                push(format!("{name}, to dm-snapshot at its best"), value, goal);
-            }
-        }
-        Medium::Ramdisk if first => {
-            if let Some((value, goal)) = beside(1.2) {
-                push(format!("{name}, to dm-snapshot at its best"), value, goal);
-            }
-        }
-        Medium::Ramdisk if case.pattern.contains("rewrites") => {
-            push(format!("{name}, to the bare device"), value, 0.95);
-        }
-        Medium::Ramdisk if case.pattern.ends_with("idle") => {
-            push(format!("{name}, to the bare device"), value, 0.90);
-        }
-        _ => {}
+    if let Some(best) = best.filter(|best| *best > 0.0) {
+        push("to dm-snapshot at its best", value / best, goals.dm);
     }
 }
 
 fn traffic(count: &Count, all: &mut Vec<Measure>) {
     let case = &count.case;
+    let name = case.name();
+    let mut push = |what: &str, number: u64, of: u64, goal| {
+        all.push(Measure {
+            name: format!("{what}, {name}"),
+            value: number as f64 / of as f64,
+            goal,
+            at_most: true,
+        });
+    };
+    let (origin, storage) = (count.origin, count.storage);
+    if case.pattern.contains("image reads") {
+        return push(
+            "bytes read from origin and storage a byte of the image",
+            origin.read_bytes + storage.read_bytes,
+            count.bytes,
+            1.0,
+        );
+    }
     let goal = match case.pattern.as_str() {
+        // All of it has been copied.
+        pattern if pattern.contains("rewrites") => 0.0,
         pattern if pattern.contains("sparse") => 4.0,
         pattern if pattern.contains("dense") => 1.1,
         _ => 1.0,
     };
-    let name = format!("{}, {} at a time", case.pattern, case.depth);
     for (what, bytes) in [
-        ("read from the origin", count.origin.read_bytes),
-        ("stored", count.storage.write_bytes),
+        ("read from the origin", origin.read_bytes),
+        ("stored", storage.write_bytes),
     ] {
-        all.push(Measure {
-            name: format!("bytes {what} a byte overwritten, {name}"),
-            value: bytes as f64 / count.bytes as f64,
-            goal,
-            at_most: true,
-        });
+        let what = format!("bytes {what} a byte overwritten");
+        push(&what, bytes, count.bytes, goal);
     }
-    if case.pattern.contains("sequential") {
-        all.push(Measure {
-            name: format!("writes to the storage a chunk copied, {name}"),
-            value: count.storage.writes as f64 / (count.bytes / CHUNK) as f64,
-            goal: 1.0 / 8.0,
-            at_most: true,
-        });
+    if case.pattern.contains("sequential first writes") {
+        push(
+            "writes to the storage a chunk copied",
+            storage.writes,
+            count.bytes / CHUNK,
+            1.0 / 8.0,
+        );
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::cow::model::{Case, Memory, Take, Traffic};
+    use crate::bench::cow::model::{InFlight, Memory, Take, Traffic};
 
     fn case(medium: Medium, pattern: &str) -> Case {
         Case {
@@ -236,6 +273,57 @@ mod tests {
     }
 
     #[test]
+    fn what_has_a_goal_counts() {
+        let sparse = "4k random first writes, sparse";
+        let ram = case(Medium::Ramdisk, sparse);
+        assert!(counts(&ram, "blksnap") && counts(&ram, "dm-snapshot 64k"));
+        let rewrites = case(Medium::Ramdisk, "4k random rewrites");
+        assert!(counts(&rewrites, "blksnap") && !counts(&rewrites, "dm-snapshot 4k"));
+        let attached = case(Medium::Ramdisk, "4k random writes");
+        assert!(counts(&attached, "attached") && counts(&attached, "bare device"));
+        let two = Case {
+            jobs: 2,
+            ..case(Medium::FixedLatency, sparse)
+        };
+        assert!(!counts(&two, "blksnap"));
+    }
+
+    #[test]
+    fn rewrites_copy_nothing_and_reads_read_once() {
+        let traffic = |read_bytes, write_bytes| Traffic {
+            reads: 1,
+            read_bytes,
+            writes: 1,
+            write_bytes,
+        };
+        let count = |pattern: &str, origin, storage| Count {
+            case: case(Medium::FixedLatency, pattern),
+            system: BLKSNAP.into(),
+            bytes: 100 * CHUNK,
+            ios: 100,
+            origin,
+            storage,
+        };
+        let all = of(&Findings {
+            counts: vec![
+                count(
+                    "4k random rewrites",
+                    traffic(0, 100 * CHUNK),
+                    traffic(0, CHUNK),
+                ),
+                count(
+                    "1M sequential image reads, copied, idle",
+                    traffic(50 * CHUNK, 0),
+                    traffic(50 * CHUNK, 0),
+                ),
+            ],
+            ..Findings::default()
+        });
+        let told: Vec<(f64, bool)> = all.iter().map(|m| (m.value, m.reached())).collect();
+        assert_eq!(told, [(0.0, true), (0.01, false), (1.0, true)]);
+    }
+
+    #[test]
     fn less_traffic_memory_and_time_is_better() {
         let traffic = |bytes, writes| Traffic {
             reads: 1,
@@ -257,6 +345,11 @@ mod tests {
                 region: 1 << 20,
                 bytes: 161,
             }],
+            in_flight: vec![InFlight {
+                case: case(Medium::FixedLatency, "4k random first writes, sparse"),
+                bytes: 16 << 20,
+                samples: 9,
+            }],
             take: Some(Take {
                 devices: 2,
                 freeze_and_thaw: vec![5.0],
@@ -266,6 +359,6 @@ mod tests {
         };
         let all = of(&findings);
         let told: Vec<bool> = all.iter().map(Measure::reached).collect();
-        assert_eq!(told, [true, false, false, false, true], "{all:?}");
+        assert_eq!(told, [true, false, false, false, true, true], "{all:?}");
     }
 }

@@ -30,6 +30,17 @@ pub struct Case {
     pub jobs: usize,
 }
 
+impl Case {
+    /// For people.
+    pub fn name(&self) -> String {
+        let mut name = format!("{}, {} at a time", self.pattern, self.depth);
+        if self.jobs > 1 {
+            name.push_str(&format!(", {} jobs", self.jobs));
+        }
+        name
+    }
+}
+
 /// One case with one system: the speed of each repeat, divided by that of the bare device just
 /// before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,7 +55,7 @@ pub struct Series {
 pub struct Count {
     pub case: Case,
     pub system: String,
-    /// Bytes that the case overwrites.
+    /// Bytes that the case writes or reads.
     pub bytes: u64,
     /// I/Os that the case makes.
     pub ios: u64,
@@ -83,6 +94,15 @@ pub struct Memory {
     pub bytes: i64,
 }
 
+/// The most memory that copies in flight were seen to take during a case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InFlight {
+    pub case: Case,
+    pub bytes: u64,
+    /// How often it was looked at.
+    pub samples: u64,
+}
+
 /// Time to take a snapshot of idle devices, and to freeze and thaw their filesystems alone, in
 /// milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,7 +118,15 @@ pub struct Findings {
     pub series: Vec<Series>,
     pub counts: Vec<Count>,
     pub memory: Vec<Memory>,
+    #[serde(default)]
+    pub in_flight: Vec<InFlight>,
     pub take: Option<Take>,
+    /// Release of the guest's kernel.
+    #[serde(default)]
+    pub kernel: String,
+    /// Systems of cases for which there was no time.
+    #[serde(default)]
+    pub left_out: Vec<String>,
     pub finished: bool,
     pub seconds: f64,
 }

@@ -115,6 +115,15 @@ impl Engaged {
         }
     }
 
+    /// Memory that copies in flight take now, in bytes.
+    pub fn buffered(&self) -> Result<u64> {
+        let Kind::Snapshot { id, .. } = &self.kind else {
+            bail!("there is no snapshot of ours");
+        };
+        let kernel = Linux::new();
+        Ok(manager(&kernel).statistics(*id)?.number("buffered_bytes"))
+    }
+
     /// Takes it away, after making sure that it held: a snapshot that was given up costs nothing.
     pub fn release(self) -> Result<()> {
         let kernel = Linux::new();
