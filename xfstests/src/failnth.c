@@ -131,12 +131,17 @@ static int swap_off(void)
 	return swapoff(args[0]) ? -errno : 0;
 }
 
-/* What is in memory needs no request: let the header be read again. */
+/*
+ * What is in memory needs no request: let the header be read again.  And a journal that
+ * cannot be written is the end of the filesystem: nothing is left to be written there.
+ */
 static int forget(void)
 {
 	int fd = open(args[0], O_RDONLY);
 
 	if (fd < 0)
+		return -errno;
+	if (fsync(fd) || syncfs(fd))
 		return -errno;
 	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	close(fd);
