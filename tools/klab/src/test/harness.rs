@@ -110,6 +110,7 @@ mod tests {
             results: folder.path().join("results"),
             filter: None,
             only: None,
+            environment: std::collections::BTreeMap::new(),
             checkout: None,
             groups: Vec::new(),
             patience: 1,
