@@ -35,15 +35,16 @@ static int iomap_layout_iter(struct iomap_iter *iter,
 	if (iomap->addr == IOMAP_NULL_ADDR)
 		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
 	/*
-	 * After a crash the blocks could belong to somebody else.  Unless it is
-	 * only the times, which a fault that is refused later updates first.
+	 * After a crash the blocks could belong to somebody else.  A change of
+	 * only the times, which a fault makes before it is refused, may keep a
+	 * mapping that is committed from being known as such: commit it, too.
 	 */
 	if (iomap->flags & IOMAP_F_DIRTY) {
 		if (*again)
 			return layout_refuse(ctx, -EINVAL, "is not committed");
 		*again = true;
 		iomap->flags |= IOMAP_F_STALE;
-		return vfs_fsync(ctx->file, 1);
+		return vfs_fsync(ctx->file, 0);
 	}
 	/* What the holder writes would appear in another file. */
 	if (iomap->flags & IOMAP_F_SHARED)
