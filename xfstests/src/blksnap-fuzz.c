@@ -11,7 +11,8 @@
  * have been set up in debugfs for tasks that do.
  *
  * Prints the number of calls.  A table of what was answered goes to stderr: a
- * request that was never granted has not been tested.
+ * request that was never granted has not been tested, so that more calls are made,
+ * up to ten times as many, until each has been.
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
@@ -298,6 +299,7 @@ static void *fuzz(void *p)
 {
 	struct fuzzer *f = p;
 	unsigned int total = 0, pick, what;
+	unsigned long n;
 
 	if (failing) {
 		int fd = open("/proc/thread-self/make-it-fail", O_WRONLY);
@@ -310,7 +312,7 @@ static void *fuzz(void *p)
 	}
 	for (what = 0; what < REQUESTS; what++)
 		total += weight[what];
-	while (f->share--) {
+	for (n = 0; n < f->share; n++) {
 		int ret;
 
 		pick = below(f, total);
@@ -369,11 +371,21 @@ static void clean_up(void)
 		puts("there are snapshots left");
 }
 
+/* The first request from this on that was never granted. */
+static int never_granted(int what)
+{
+	while (what < REQUESTS &&
+	       (answers[what][0] || what == ANY_IOCTL || what == ANY_COMMAND ||
+		what == WAIT))
+		what++;
+	return what;
+}
+
 int main(int argc, char **argv)
 {
 	struct fuzzer fuzzers[MOST_THREADS];
 	size_t page = getpagesize();
-	int threads, i, what, err;
+	int threads, i, what, err, round;
 
 	if (argc > 1 && !strcmp(argv[1], "-f")) {
 		failing = true;
@@ -403,14 +415,23 @@ int main(int argc, char **argv)
 		f->page = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		if (f->page == MAP_FAILED ||
-		    mprotect(f->page + page, page, PROT_NONE) ||
-		    pthread_create(&f->thread, NULL, fuzz, f)) {
-			perror("thread");
+		    mprotect(f->page + page, page, PROT_NONE)) {
+			perror("mmap");
 			return 2;
 		}
 	}
-	for (i = 0; i < threads; i++)
-		pthread_join(fuzzers[i].thread, NULL);
+	for (round = 0; round < 10; round++) {
+		for (i = 0; i < threads; i++)
+			if (pthread_create(&fuzzers[i].thread, NULL, fuzz,
+					   &fuzzers[i])) {
+				perror("thread");
+				return 2;
+			}
+		for (i = 0; i < threads; i++)
+			pthread_join(fuzzers[i].thread, NULL);
+		if (never_granted(0) == REQUESTS)
+			break;
+	}
 	clean_up();
 
 	for (what = 0; what < REQUESTS; what++)
@@ -419,10 +440,9 @@ int main(int argc, char **argv)
 				fprintf(stderr, "%-12s %-12s %lu\n",
 					names[what], errname(err),
 					answers[what][err]);
-	for (what = 0; what < REQUESTS; what++)
-		if (!answers[what][0] && what != ANY_IOCTL &&
-		    what != ANY_COMMAND && what != WAIT)
-			printf("%s was never granted\n", names[what]);
+	for (what = never_granted(0); what < REQUESTS;
+	     what = never_granted(what + 1))
+		printf("%s was never granted\n", names[what]);
 	printf("%lu calls\n", calls / threads * threads);
 	return 0;
 usage:
