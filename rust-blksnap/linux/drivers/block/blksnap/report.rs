@@ -67,7 +67,8 @@ impl Writer for Report {
         for cow in devices.iter() {
             let (major, minor) = cow.origin.dev();
             writeln!(f, "device {major}:{minor}")?;
-            writeln!(f, "error {}", cow.error().map_or_else(|e| e.to_errno(), |()| 0))?;
+            let errno = cow.error().map_or_else(|e| e.to_errno(), |()| 0);
+            writeln!(f, "error {errno}")?;
             let c = cow.counters();
             for (name, value) in [
                 ("chunk_bytes", c.chunk_bytes),
