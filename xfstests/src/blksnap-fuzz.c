@@ -17,6 +17,7 @@
 #define _GNU_SOURCE
 #include <inttypes.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -50,8 +51,9 @@ static unsigned long calls;
 static uint64_t seed;
 static bool failing;
 
-/* what the threads know of each other's snapshots; torn ones do no harm */
+/* what the threads know of each other's snapshots; only one that is forgotten does harm */
 static unsigned char uuids[MOST_UUIDS][UUID_SIZE];
+static pthread_mutex_t uuids_lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned long answers[REQUESTS][MOST_ERRORS];
 
 struct fuzzer {
@@ -230,9 +232,14 @@ static int run(struct fuzzer *f, enum request what)
 			unsigned char *slot = uuids[below(f, MOST_UUIDS)];
 
 			/* forgotten, it would keep its devices for good */
+			pthread_mutex_lock(&uuids_lock);
 			memcpy(opt, slot, UUID_SIZE);
 			memcpy(slot, arg + CREATE_UUID, UUID_SIZE);
-			ioctl(control, SNAPSHOT_DESTROY, opt);
+			pthread_mutex_unlock(&uuids_lock);
+			/* it may be about to be taken */
+			while (ioctl(control, SNAPSHOT_DESTROY, opt) &&
+			       errno == EBUSY)
+				sched_yield();
 		}
 		return ret;
 	case DESTROY:
@@ -359,6 +366,9 @@ static void clean_up(void)
 	if (ioctl(control, SNAPSHOT_COLLECT, arg))
 		printf("collect: %s\n", errname(errno));
 	count = get32(arg, COLLECT_COUNT);
+	if (count > MOST_UUIDS)
+		printf("%u snapshots that nobody was told of\n",
+		       count - MOST_UUIDS);
 	for (i = 0; i < count; i++)
 		if (ioctl(control, SNAPSHOT_DESTROY, ids[i]))
 			printf("destroy: %s\n", errname(errno));
