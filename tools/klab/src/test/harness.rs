@@ -114,7 +114,6 @@ mod tests {
             checkout: None,
             groups: Vec::new(),
             patience: 1,
-            environment: Default::default(),
         };
         let board = Board::new(&ui, true);
         selftest(&lab, &board).unwrap();
