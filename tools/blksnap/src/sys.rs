@@ -599,7 +599,8 @@ mod tests {
         assert_eq!((op, arg.len()), (0x9000_5605, 4096));
         assert_eq!(arg[..16], *ID.as_bytes());
         assert_eq!(arg[16..20], 1500u32.to_ne_bytes());
-        assert_eq!(arg[20..24], BLKSNAP_EVENT_LOW_SPACE.to_ne_bytes());
+        let known = BLKSNAP_EVENT_KNOWN + BLKSNAP_EVENT_LOW_SPACE;
+        assert_eq!(arg[20..24], known.to_ne_bytes());
         assert!(arg[24..].iter().all(|&b| b == 0));
     }
 
