@@ -76,23 +76,10 @@ pub fn build(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Kerne
         tree: source.folder.clone(),
         commit: source.commit.clone(),
     };
-    let mut fragments = vec!["base"];
-    let configs = store.root().join("tools/klab/config");
     // The options of the series exist once there is a mail that adds them.
-    if !plan.stock && !store.names()?.is_empty() {
-        fragments.push("series");
-    }
-    if plan.profile == Profile::Debug {
-        fragments.push("debug");
-    }
-    let settings = kconfig::read(&configs, &fragments)?;
-    let stamp = format!(
-        "{} {} {} {}",
-        source.commit,
-        setup::machine::rustc_version()?,
-        toolchain.bindgen.display(),
-        blake3::hash(kconfig::render(&settings).as_bytes()).to_hex()
-    );
+    let series = !plan.stock && !store.names()?.is_empty();
+    let settings = settings(store, series, plan.profile)?;
+    let stamp = stamp(&source.commit, &toolchain, &settings)?;
     let stamp_file = objects.join(".klab-built");
     if image.is_file() && read_optional(&stamp_file)?.as_deref() == Some(stamp.as_str()) {
         return Ok(kernel);
@@ -101,14 +88,17 @@ pub fn build(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Kerne
     if stamp_file.exists() {
         std::fs::remove_file(&stamp_file)?;
     }
+    let kind = if plan.stock { "stock" } else { "patched" };
     let make = Make {
         cache,
         toolchain: &toolchain,
         folder: &source.folder,
         objects: &objects,
+        label: format!("building the {kind} kernel ({})", plan.profile.name()),
+        log: cache.log(&format!("build-{kind}-{}", plan.profile.name())),
     };
-    configure(&make, &settings, plan, ui)?;
-    compile(&make, plan, ui)?;
+    make.configure(&settings, plan.kdir.is_some(), ui)?;
+    make.compile(ui)?;
     anyhow::ensure!(image.is_file(), "make made no {}", image.display());
     write_if_changed(&stamp_file, stamp.as_bytes())?;
     Ok(kernel)
@@ -155,11 +145,38 @@ fn held(tree: Tree) -> Source {
     }
 }
 
-struct Make<'a> {
-    cache: &'a Cache,
-    toolchain: &'a Toolchain,
-    folder: &'a Path,
-    objects: &'a Path,
+/// What the kernel is configured with.
+pub fn settings(store: &Store, series: bool, profile: Profile) -> Result<Vec<kconfig::Setting>> {
+    let mut fragments = vec!["base"];
+    if series {
+        fragments.push("series");
+    }
+    if profile == Profile::Debug {
+        fragments.push("debug");
+    }
+    kconfig::read(&store.root().join("tools/klab/config"), &fragments)
+}
+
+/// All that a build depends on, in one line; `source` is the name git has for the files.
+pub fn stamp(source: &str, toolchain: &Toolchain, settings: &[kconfig::Setting]) -> Result<String> {
+    Ok(format!(
+        "{source} {} {} {}",
+        setup::machine::rustc_version()?,
+        toolchain.bindgen.display(),
+        blake3::hash(kconfig::render(settings).as_bytes()).to_hex()
+    ))
+}
+
+/// kbuild at work on what is checked out in a folder.
+pub struct Make<'a> {
+    pub cache: &'a Cache,
+    pub toolchain: &'a Toolchain,
+    pub folder: &'a Path,
+    /// A folder in `folder`.
+    pub objects: &'a Path,
+    /// What the progress says.
+    pub label: String,
+    pub log: PathBuf,
 }
 
 impl Make<'_> {
@@ -200,61 +217,66 @@ impl Make<'_> {
         }
         Ok(command)
     }
-}
 
-fn configure(make: &Make<'_>, settings: &[kconfig::Setting], plan: &Plan, ui: &Ui) -> Result<()> {
-    let wanted = make.objects.join(".klab-wanted");
-    write_if_changed(&wanted, kconfig::render(settings).as_bytes())?;
-    // Whatever no fragment names is off, also in later kernels: nothing is built by default.
-    let mut command = make.command()?;
-    command
-        .arg("allnoconfig")
-        .arg("KCONFIG_CONFIG=.klab-config")
-        .env("KCONFIG_ALLCONFIG", &wanted);
-    Step::new(
-        "configuring the kernel",
-        make.cache.log("configure"),
-        Kind::Build,
-    )
-    .run(ui, command)?;
-    let config = std::fs::read(make.objects.join(".klab-config"))?;
-    let wrong = kconfig::not_in_effect(settings, &String::from_utf8_lossy(&config));
-    if !wrong.is_empty() {
+    /// Writes `.config`. Settings that this source does not know are an error, or (`foreign`) a
+    /// warning.
+    pub fn configure(&self, settings: &[kconfig::Setting], foreign: bool, ui: &Ui) -> Result<()> {
+        let wrong = self.try_configure(settings, ui)?;
+        if wrong.is_empty() {
+            return Ok(());
+        }
         let what = format!(
             "{} settings did not take effect: {}",
             wrong.len(),
             wrong.join("; ")
         );
-        if plan.kdir.is_none() {
+        if !foreign {
             return Err(Failure::new(Kind::Build, what)
                 .hint("see tools/klab/config and the dependencies in the kernel's Kconfig files")
                 .into());
         }
         ui.say(format!("warning: {what}"));
+        Ok(())
     }
-    // kbuild compares time stamps: an equal configuration must look untouched.
-    write_if_changed(&make.objects.join(".config"), &config)?;
-    Ok(())
-}
 
-fn compile(make: &Make<'_>, plan: &Plan, ui: &Ui) -> Result<()> {
-    let count_file = make.objects.join(".klab-lines");
-    let expected = read_optional(&count_file)?.and_then(|text| text.parse().ok());
-    let jobs = std::thread::available_parallelism()?;
-    let mut command = make.command()?;
-    command.arg(format!("-j{jobs}")).arg("linux");
-    let kind = if plan.stock { "stock" } else { "patched" };
-    let lines = Step::new(
-        format!("building the {kind} kernel ({})", plan.profile.name()),
-        make.cache
-            .log(&format!("build-{kind}-{}", plan.profile.name())),
-        Kind::Build,
-    )
-    .total(Some(expected.unwrap_or(FIRST_GUESS)))
-    .run(ui, command)?;
-    // Later builds are partial: only a larger one says how much a whole one is.
-    if expected.is_none_or(|expected| lines > expected) {
-        write_if_changed(&count_file, lines.to_string().as_bytes())?;
+    /// Writes `.config`; returns what did not take effect.
+    pub fn try_configure(&self, settings: &[kconfig::Setting], ui: &Ui) -> Result<Vec<String>> {
+        let wanted = self.objects.join(".klab-wanted");
+        write_if_changed(&wanted, kconfig::render(settings).as_bytes())?;
+        // Whatever no fragment names is off, also in later kernels: nothing is built by default.
+        let mut command = self.command()?;
+        command
+            .arg("allnoconfig")
+            .arg("KCONFIG_CONFIG=.klab-config")
+            .env("KCONFIG_ALLCONFIG", &wanted);
+        Step::new(
+            "configuring the kernel",
+            self.cache.log("configure"),
+            Kind::Build,
+        )
+        .run(ui, command)?;
+        let config = std::fs::read(self.objects.join(".klab-config"))?;
+        // kbuild compares time stamps: an equal configuration must look untouched.
+        write_if_changed(&self.objects.join(".config"), &config)?;
+        Ok(kconfig::not_in_effect(
+            settings,
+            &String::from_utf8_lossy(&config),
+        ))
     }
-    Ok(())
+
+    pub fn compile(&self, ui: &Ui) -> Result<()> {
+        let count_file = self.objects.join(".klab-lines");
+        let expected = read_optional(&count_file)?.and_then(|text| text.parse().ok());
+        let jobs = std::thread::available_parallelism()?;
+        let mut command = self.command()?;
+        command.arg(format!("-j{jobs}")).arg("linux");
+        let lines = Step::new(self.label.clone(), self.log.clone(), Kind::Build)
+            .total(Some(expected.unwrap_or(FIRST_GUESS)))
+            .run(ui, command)?;
+        // Later builds are partial: only a larger one says how much a whole one is.
+        if expected.is_none_or(|expected| lines > expected) {
+            write_if_changed(&count_file, lines.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
 }

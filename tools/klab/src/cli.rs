@@ -393,6 +393,16 @@ pub enum SeriesVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Build the kernel at every mail, as somebody who bisects would; goes on where it ended
+    #[command(after_help = "Example:\n  cargo klab series build")]
+    Build {
+        /// Build in this kernel repository instead of the cached base
+        #[arg(long, value_name = "DIR")]
+        kdir: Option<PathBuf>,
+        /// For machines
+        #[arg(long)]
+        json: bool,
+    },
     /// Write complete mails, new files and all, ready for `git am` in any kernel tree
     #[command(
         after_help = "Example:\n  cargo klab series format outgoing && git -C ~/linux am \

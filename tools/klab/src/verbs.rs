@@ -762,6 +762,20 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
                 Kind::Series as i32
             })
         }
+        SeriesVerb::Build { kdir, json } => {
+            let cache = Cache::locate()?;
+            let base = base(&cache, &store, kdir.as_deref(), ui)?;
+            let built = crate::series::steps::build(&cache, &store, &base, ui)?;
+            if json {
+                print(serde_json::to_string(&built)?);
+            } else {
+                print(format!(
+                    "{} mails build ({} were built before)",
+                    built.mails, built.before
+                ));
+            }
+            Ok(0)
+        }
         SeriesVerb::Format { folder, kdir } => {
             let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
             let count = crate::series::format::format(&store, &base, &folder)?;

@@ -5,5 +5,6 @@ pub mod check;
 pub mod format;
 pub mod import;
 pub mod mail;
+pub mod steps;
 pub mod store;
 pub mod tree;

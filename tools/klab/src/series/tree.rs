@@ -148,7 +148,7 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
 }
 
 /// Makes the worktree under another name first, so that one that is there is whole.
-fn create(cache: &Cache, git: &Git, folder: &Path, commit: &str) -> Result<()> {
+pub fn create(cache: &Cache, git: &Git, folder: &Path, commit: &str) -> Result<()> {
     make(&cache.trees())?;
     if folder.exists() {
         std::fs::remove_dir_all(folder)
