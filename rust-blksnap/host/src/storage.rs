@@ -2,7 +2,7 @@
 
 //! Stands in for the driver's storage, whose extents come from a test instead of files.
 
-use crate::space::{Piece, Space};
+use crate::space::{Piece, Room, Space};
 use core::ops::Range;
 use kernel::{
     block::bdev::{BlockDevice, IoLimits},
@@ -11,7 +11,6 @@ use kernel::{
     sim,
     sync::{
         aref::ARef,
-        atomic::{ordering::Relaxed, Atomic},
         Arc,
     },
 };
@@ -36,6 +35,9 @@ impl Target {
     }
 }
 
+/// The largest chunks of any test, in sectors.
+const LARGEST_CHUNK: u64 = 512;
+
 /// What the driver has told its storage.
 #[derive(Default)]
 pub(crate) struct Told {
@@ -49,10 +51,10 @@ pub(crate) struct Storage {
     targets: Vec<Target>,
     /// By what it grows, portion by portion.
     portions: RefCell<VecDeque<Vec<Piece>>>,
-    /// How much may be used until it grows.
-    mark: Atomic<u64>,
     told: RefCell<Told>,
     growing: Rc<Cell<bool>>,
+    /// Growth has begun and does not end.
+    stuck: Cell<bool>,
 }
 
 impl Storage {
@@ -67,24 +69,26 @@ impl Storage {
             space: Space::new(limit)?,
             targets,
             portions: RefCell::new(portions.into_iter().collect()),
-            mark: Atomic::new(u64::MAX),
             told: RefCell::default(),
             growing: Rc::default(),
+            stuck: Cell::new(false),
         };
         storage.space.append(extents.iter().copied())?;
-        storage.mark.store(storage.next_mark(), Relaxed);
+        storage.space.set_mark(storage.next_mark());
         let storage = Arc::new(storage);
         // There may be nothing to use at first.
-        storage.was_used();
+        storage.grow_if_low();
         Ok(storage)
     }
 
     fn next_mark(&self) -> u64 {
         // Others may run wherever the space is looked at.
         let none_left = self.portions.borrow().is_empty();
+        // Room for a chunk is never waited for in vain.
+        let late = self.space.capacity().saturating_sub(2 * LARGEST_CHUNK);
         match none_left {
-            true => u64::MAX,
-            false => self.space.used() + self.space.free() / 2,
+            true => Space::NEVER,
+            false => late.min(self.space.used() + self.space.free() / 2),
         }
     }
 
@@ -104,32 +108,44 @@ impl Storage {
         self.targets.iter().any(|target| target.disk().is_none())
     }
 
-    /// Called with a spinning lock held, so that growth is left to a step of its own.
-    pub(crate) fn was_used(self: &Arc<Self>) {
-        if self.space.used() >= self.mark.load(Relaxed) {
-            self.mark.store(u64::MAX, Relaxed);
-            let storage = self.clone();
-            // Work items do not run twice at once.
-            sim::exclusive(self.growing.clone(), move || storage.grow());
+    pub(crate) fn alloc(self: &Arc<Self>, unit: u64, want: u32) -> Room {
+        self.space.alloc(unit, want, || self.kick())
+    }
+
+    fn grow_if_low(self: &Arc<Self>) {
+        if self.space.is_low() {
+            self.kick();
         }
     }
 
+    /// Called with a spinning lock held, so that growth is left to a step of its own.
+    fn kick(self: &Arc<Self>) {
+        let storage = self.clone();
+        // Work items do not run twice at once.
+        sim::exclusive(self.growing.clone(), move || storage.grow());
+    }
+
+    /// Lets growth begin and not end.
+    pub(crate) fn get_stuck(&self) {
+        self.stuck.set(true);
+    }
+
     fn grow(self: &Arc<Self>) {
-        if self.told.borrow().closed {
+        if self.told.borrow().closed || self.stuck.get() {
             return;
         }
         let portion = self.portions.borrow_mut().pop_front();
         let result = self.space.append(portion.unwrap_or_default().into_iter());
         result.expect("there are segments and memory");
-        self.mark.store(self.next_mark(), Relaxed);
+        self.space.set_mark(self.next_mark());
         // What was used before the mark was there was not noticed.
-        self.was_used();
+        self.grow_if_low();
     }
 
     /// Whether it would grow if somebody told it what is used.
     pub(crate) fn waits_in_vain(&self) -> bool {
         // Growth that is under way looks at it by itself.
-        !self.growing.get() && self.space.used() >= self.mark.load(Relaxed)
+        !self.growing.get() && self.space.is_low()
     }
 
     pub(crate) fn close(&self) {

@@ -499,7 +499,7 @@ impl Device {
             let allowed = |e| e == ENOSPC || (no_memory && e == ENOMEM);
             assert!(error.is_none_or(allowed), "given up: {error:?}");
         }
-        if error == Some(ENOSPC) && plan.portions.is_empty() {
+        if error == Some(ENOSPC) {
             let free = storage.space().free() * SECTOR_SIZE as u64;
             let chunk = self.cow.counters().chunk_bytes;
             // Chunks are aligned in the space.

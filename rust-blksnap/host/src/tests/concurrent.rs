@@ -8,7 +8,7 @@ use crate::{
     cow::{Context, Cow, Sizes},
     jobs::{Ended, Job, Phase},
     ranges::Ranges,
-    space::{Piece, Space},
+    space::{Piece, Room, Space},
     storage::Storage,
 };
 use kernel::{
@@ -340,6 +340,13 @@ fn the_end_of_an_io_is_told_once() {
     });
 }
 
+fn at(room: Room) -> Option<(u64, u32)> {
+    match room {
+        Room::At(pos, n) => Some((pos, n)),
+        Room::Later | Room::None => None,
+    }
+}
+
 /// Two devices of a snapshot never get the same space.
 #[test]
 fn space_is_handed_out_once() {
@@ -354,9 +361,9 @@ fn space_is_handed_out_once() {
         let space = Arc::new(space);
         let other = {
             let space = space.clone();
-            thread::spawn(move || space.alloc(8, 2))
+            thread::spawn(move || at(space.alloc(8, 2, || {})))
         };
-        let mut got: Vec<_> = [space.alloc(8, 2), other.join().unwrap()]
+        let mut got: Vec<_> = [at(space.alloc(8, 2, || {})), other.join().unwrap()]
             .into_iter()
             .flatten()
             .collect();
@@ -385,7 +392,7 @@ fn space_can_be_read_while_it_grows() {
                 let size = space.size();
                 assert!(size == 8 || size == 24, "{size}");
                 assert_eq!(sum(&space, 0..size), size);
-                if let Some((pos, n)) = space.alloc(8, 3) {
+                if let Room::At(pos, n) = space.alloc(8, 3, || {}) {
                     let end = pos + u64::from(n);
                     assert_eq!(sum(&space, pos * 8..end * 8), u64::from(n) * 8);
                 }
@@ -418,14 +425,51 @@ fn space_that_is_added_is_handed_out_once() {
         space.append([piece(0)].into_iter()).unwrap();
         let other = {
             let space = space.clone();
-            thread::spawn(move || space.alloc(8, 2))
+            thread::spawn(move || at(space.alloc(8, 2, || {})))
         };
         space.append([piece(100)].into_iter()).unwrap();
-        let mut got = vec![space.alloc(8, 2), other.join().unwrap(), space.alloc(8, 2)];
+        let one = at(space.alloc(8, 2, || {}));
+        let mut got = vec![one, other.join().unwrap(), at(space.alloc(8, 2, || {}))];
         got.retain(Option::is_some);
         got.sort_unstable();
         let both = [Some((0, 1)), Some((1, 1))];
         assert!(got == both || got == [Some((0, 2))], "{got:?}");
+    });
+}
+
+/// Nobody is told that there is no room while more is being made, and one is asked to make it.
+#[test]
+fn space_that_is_coming_is_waited_for() {
+    let piece = |sector| Piece {
+        dev: 0,
+        sector,
+        sectors: 8,
+    };
+    model(move || {
+        let space = Arc::new(Space::new(u64::MAX).unwrap());
+        space.append([piece(0)].into_iter()).unwrap();
+        space.set_mark(8);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let threads = [(); 2].map(|()| {
+            let (space, asked) = (space.clone(), asked.clone());
+            thread::spawn(move || {
+                let more = || {
+                    assert_eq!(asked.fetch_add(1, Order::Relaxed), 0, "asked for twice");
+                    space.append([piece(100)].into_iter()).unwrap();
+                    space.set_mark(Space::NEVER);
+                };
+                loop {
+                    match space.alloc(8, 1, more) {
+                        Room::At(pos, n) => break (pos, n),
+                        Room::Later => thread::yield_now(),
+                        Room::None => panic!("there was more to come"),
+                    }
+                }
+            })
+        });
+        let mut got = threads.map(|thread| thread.join().unwrap());
+        got.sort_unstable();
+        assert_eq!(got, [(0, 1), (1, 1)]);
     });
 }
 

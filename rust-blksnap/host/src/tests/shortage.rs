@@ -45,17 +45,23 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
+        Self::with_storage(4096, None)
+    }
+
+    /// A bed whose storage has room for so many chunks, and may grow by so many once.
+    fn with_storage(chunks: u64, portion: Option<u64>) -> Self {
         let origin = BlockDevice::new(0, 128 * CHUNK);
         origin.access(0, origin.sectors(), |bytes| bytes.fill(OLD));
         // What a copy that fails was to take stays unused.
-        let disk = BlockDevice::new(1, 4096 * CHUNK);
-        let piece = Piece {
+        let disk = BlockDevice::new(1, (chunks + portion.unwrap_or(0)) * CHUNK);
+        let piece = |first, chunks| Piece {
             dev: 0,
-            sector: 0,
-            sectors: disk.sectors(),
+            sector: first * CHUNK,
+            sectors: chunks * CHUNK,
         };
         let targets = vec![Target::Disk((&disk).into())];
-        let storage = Storage::new(targets, &[piece], [], u64::MAX).unwrap();
+        let more = portion.map(|more| vec![piece(chunks, more)]);
+        let storage = Storage::new(targets, &[piece(0, chunks)], more, u64::MAX).unwrap();
         let sizes = Sizes {
             min_shift: 12,
             max_count_shift: 32,
@@ -124,9 +130,13 @@ impl Bed {
 }
 
 fn in_many_orders(test: impl Fn(&Bed)) {
+    in_many_orders_with(Bed::new, test);
+}
+
+fn in_many_orders_with(bed: impl Fn() -> Bed, test: impl Fn(&Bed)) {
     for seed in 0..ORDERS {
         let boot = sim::boot(seed * 2 + 1, 0, 0);
-        let bed = Bed::new();
+        let bed = bed();
         test(&bed);
         sim::run_all();
         let counters = bed.cow.counters();
@@ -263,4 +273,35 @@ fn memory_is_waited_for_where_nothing_is_kept_back() {
         assert!(sim::waited_for_pages() > 0);
         assert_eq!(bed.corrupted(), [ENOMEM]);
     });
+}
+
+#[test]
+fn a_storage_that_grows_is_waited_for() {
+    let bed = || Bed::with_storage(4, Some(4096));
+    in_many_orders_with(bed, |bed| {
+        // More than there is room for at first, in the middle of which the storage grows.
+        let writes: Vec<_> = (0..20).map(|i| bed.write(i * 6)).collect();
+        sim::run_all();
+        assert!(writes.iter().all(|told| told.get() == Some(Ok(()))));
+        assert_eq!(bed.corrupted(), []);
+        for chunk in (0..20).map(|i| i * 6) {
+            assert_eq!((bed.original(chunk), bed.image(chunk)), (NEW, Ok(OLD)));
+        }
+    });
+}
+
+#[test]
+fn a_storage_is_not_waited_for_without_end() {
+    // The tries are many, so that the orders are few.
+    for seed in 0..3 {
+        let boot = sim::boot(seed * 2 + 1, 0, 0);
+        let bed = Bed::with_storage(4, Some(4096));
+        bed.storage.get_stuck();
+        let writes: Vec<_> = (0..20).map(|i| bed.write(i * 6)).collect();
+        sim::run_all();
+        assert!(writes.iter().all(|told| told.get() == Some(Ok(()))));
+        assert_eq!(bed.corrupted(), [ENOSPC]);
+        drop(bed);
+        drop(boot);
+    }
 }

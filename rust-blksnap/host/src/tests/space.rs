@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-use crate::space::{Piece, Space, UNIT};
+use crate::space::{Piece, Room, Space, UNIT};
 use kernel::{alloc::fail_after, prelude::*};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -66,9 +66,12 @@ proptest! {
             let unit = units[unit.index(units.len())];
             let start = space.used().next_multiple_of(unit);
             let room = space.capacity().saturating_sub(start) / unit;
-            let Some((pos, got)) = space.alloc(unit, want) else {
-                prop_assert_eq!(room, 0);
-                continue;
+            let (pos, got) = match space.alloc(unit, want, || unreachable!("there is no mark")) {
+                Room::At(pos, got) => (pos, got),
+                other => {
+                    prop_assert_eq!((room, other), (0, Room::None));
+                    continue;
+                }
             };
             prop_assert_eq!(pos * unit, start, "from the start to the end");
             prop_assert_eq!(u64::from(got), room.min(want.into()));

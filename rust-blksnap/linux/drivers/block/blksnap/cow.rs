@@ -15,6 +15,7 @@ use crate::{
     image::ImageIo,
     jobs::{Due, Ended, Job, Jobs, Permit, Phase},
     ranges::Ranges,
+    space::Room,
     storage::{Storage, Target},
     trace,
 };
@@ -65,8 +66,9 @@ const STREAM: u64 = 64 << 10;
 /// Enough bits for the number of chunks of a copy.
 const NR_BITS: u32 = 8;
 
-/// How long the content of a copy is kept in memory to be stored with others, in milliseconds.
-const PATIENCE: u32 = 5;
+/// How long the content of a copy is kept in memory to be stored with others, and how long a copy
+/// for which there is no room waits until it looks again, in milliseconds.
+pub(crate) const PATIENCE: u32 = 5;
 
 /// I/Os that can always be made, whatever the memory situation.
 const RESERVED_IOS: u32 = 16;
@@ -148,7 +150,7 @@ impl Context {
 
 /// Why a copy was not started.
 pub(crate) enum Stop {
-    /// Not now: no memory or no room for another one.
+    /// Not now: no memory, or no room for another one here or in the storage.
     Busy,
     /// The snapshot has been given up.
     Failed,
@@ -250,10 +252,7 @@ impl WorkItem<TIMER> for Cow {
 
     fn run(this: Arc<Self>) {
         this.as_worker(|| {
-            let mut jobs = this.jobs.lock();
-            jobs.timer = false;
-            jobs.hurry = true;
-            drop(jobs);
+            this.jobs.lock().time_is_up();
             this.clone().kick_copy();
         });
     }
@@ -428,7 +427,8 @@ impl Cow {
     }
 
     /// Starts copies of all chunks of `first..=last` that are on the original. Returns the last of
-    /// those that are being copied, if any: when that is done, most of the others are. With `nowait`, does not start anything and is busy instead.
+    /// those that are being copied, if any: when that is done, most of the others are. With
+    /// `nowait`, does not start anything and is busy instead.
     fn copy_all(
         self: &Arc<Self>,
         first: u64,
@@ -553,25 +553,26 @@ impl Cow {
                 .run(first, first + chunks - 1, chunks, |_| State::Original),
             false => 0,
         };
-        let place = if chunks == 0 {
-            None
-        } else {
-            self.storage
-                .space()
-                .alloc(self.chunk_sectors(), chunks as u32)
+        let room_in_storage = match chunks {
+            0 => Room::None,
+            _ => self.storage.alloc(self.chunk_sectors(), chunks as u32),
         };
-        let Some((place, got)) = place else {
+        let Room::At(place, got) = room_in_storage else {
+            let later = room_in_storage == Room::Later && jobs.starve();
             let pages = reserve.then_some(pages);
             self.give_back(jobs, permit, pages);
             if chunks == 0 {
                 return Ok(());
+            }
+            if later {
+                return Err(Stop::Busy);
             }
             self.storage.is_full(chunks * self.chunk_sectors());
             self.fail(ENOSPC);
             return Err(Stop::Failed);
         };
         chunks = u64::from(got);
-        self.storage.was_used();
+        jobs.feed();
 
         self.map
             .set_run(first, chunks, |_| State::Copying(permit.job));
@@ -718,7 +719,7 @@ impl Cow {
                 }
             });
 
-            let mut parked = core::mem::take(&mut self.jobs.lock().parked);
+            let mut parked = self.jobs.lock().take_parked();
             self.resume(&mut parked);
             any_ended |= any;
             if !any {
@@ -728,7 +729,7 @@ impl Cow {
 
         let mut jobs = self.jobs.lock();
         if any_ended || jobs.none_in_flight() {
-            let mut parked = core::mem::take(&mut jobs.image_parked);
+            let mut parked = jobs.take_image_parked();
             drop(jobs);
             self.queue_image(&mut parked);
             jobs = self.jobs.lock();

@@ -28,6 +28,10 @@ const MAX_BUFFERED: usize = 16 << 20;
 /// Contents of so many bytes are stored together.
 const BATCH: usize = 256 << 10;
 
+/// How often a copy looks in vain for room in a storage that is growing, once every
+/// [`PATIENCE`](crate::cow::PATIENCE): ten seconds and more, of which it takes a fraction.
+const MAX_RETRIES: u32 = 2000;
+
 /// What a copy is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -82,8 +86,12 @@ pub(crate) struct Jobs {
     spare: KVec<(u64, u32)>,
     /// Whether somebody waits for those to be stored.
     pub(crate) hurry: bool,
-    /// Whether a time is set after which they are stored.
+    /// Whether a time is set after which they are stored, and room is looked for again.
     pub(crate) timer: bool,
+    /// Whether a copy waits for the storage to grow.
+    pub(crate) starved: bool,
+    /// How often in a row it has been tried again since.
+    retries: u32,
     /// Work items that run now, and may have bios in hand that are nowhere else.
     pub(crate) workers: u32,
     /// Writes to the original for which there was no room.
@@ -132,6 +140,8 @@ impl Jobs {
             spare: KVec::with_capacity(JOBS, GFP_KERNEL)?,
             hurry: false,
             timer: false,
+            starved: false,
+            retries: 0,
             workers: 0,
             parked: BioList::new(),
             image_parked: BioList::new(),
@@ -200,16 +210,53 @@ impl Jobs {
     /// What is to be done about the copies whose content is in memory. A timer that is to be set
     /// counts as set.
     pub(crate) fn due(&mut self) -> Due {
-        if self.ready.is_empty() {
-            return Due::Later;
-        }
         let wanted = !self.parked.is_empty() || !self.image_parked.is_empty();
-        if self.hurry || wanted || self.ready_bytes >= BATCH {
+        if !self.ready.is_empty() && (self.hurry || wanted || self.ready_bytes >= BATCH) {
             return Due::Now;
+        }
+        if self.ready.is_empty() && !self.starved {
+            return Due::Later;
         }
         match core::mem::replace(&mut self.timer, true) {
             true => Due::Later,
             false => Due::SetTimer,
+        }
+    }
+
+    /// There was no room in the storage for a copy, but there may be later. Says whether to wait for
+    /// that: not for ever, since what makes room may depend on a write that is held.
+    pub(crate) fn starve(&mut self) -> bool {
+        self.starved |= self.retries < MAX_RETRIES;
+        self.starved
+    }
+
+    /// There was room in the storage for a copy.
+    pub(crate) fn feed(&mut self) {
+        self.retries = 0;
+    }
+
+    /// The time has come to store what there is, and to look for room again.
+    pub(crate) fn time_is_up(&mut self) {
+        self.timer = false;
+        self.hurry = true;
+        if core::mem::take(&mut self.starved) {
+            self.retries += 1;
+        }
+    }
+
+    /// Takes the writes to the original for which there may be room now.
+    pub(crate) fn take_parked(&mut self) -> BioList {
+        match self.starved {
+            true => BioList::new(),
+            false => core::mem::take(&mut self.parked),
+        }
+    }
+
+    /// Takes the writes to the image for which there may be room now.
+    pub(crate) fn take_image_parked(&mut self) -> BioList {
+        match self.starved {
+            true => BioList::new(),
+            false => core::mem::take(&mut self.image_parked),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     change_map::{ChangeMap, Limits},
     chunk_map::{ChunkMap, State},
     ranges::Ranges,
-    space::{Piece, Space},
+    space::{Piece, Room, Space},
     wire,
 };
 use core::ops::Range;
@@ -53,9 +53,14 @@ mod tests {
         assert_eq!(space.extents(), 2);
         assert_eq!(space.capacity(), 40);
 
-        assert_eq!(space.alloc(8, 3), Some((0, 3)));
-        assert_eq!(space.alloc(8, 3), Some((3, 2)));
-        assert_eq!(space.alloc(8, 1), None);
+        let alloc = |want| space.alloc(8, want, || {});
+        assert_eq!(alloc(3), Room::At(0, 3));
+        // Nobody has been asked for more so far.
+        space.set_mark(32);
+        assert_eq!(alloc(3), Room::At(3, 2));
+        assert_eq!(alloc(1), Room::Later);
+        space.set_mark(Space::NEVER);
+        assert_eq!(alloc(1), Room::None);
         assert_eq!(space.used(), 40);
         Ok(())
     }

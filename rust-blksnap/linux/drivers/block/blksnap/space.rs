@@ -59,9 +59,28 @@ pub(crate) struct Space {
     size: Atomic<u64>,
     limit: Atomic<u64>,
     used: Atomic<u64>,
+    /// How much may be used until somebody should see to it that there is more, or [`GROWING`].
+    mark: Atomic<u64>,
+}
+
+/// Somebody sees to it that there is more.
+const GROWING: u64 = u64::MAX;
+
+/// What became of asking for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// The position in units, and their number.
+    At(u64, u32),
+    /// There is none left, but more may be coming.
+    Later,
+    /// There is none left.
+    None,
 }
 
 impl Space {
+    /// A mark that is never reached.
+    pub(crate) const NEVER: u64 = GROWING - 1;
+
     /// An empty space of which at most `limit` sectors will be handed out.
     pub(crate) fn new(limit: u64) -> Result<Self> {
         let mut segments = KVVec::with_capacity(SEGMENTS, GFP_KERNEL)?;
@@ -73,6 +92,7 @@ impl Space {
             size: Atomic::new(0),
             limit: Atomic::new(limit),
             used: Atomic::new(0),
+            mark: Atomic::new(Self::NEVER),
         })
     }
 
@@ -158,9 +178,43 @@ impl Space {
         self.segments.iter().map_while(|s| s.as_ref())
     }
 
-    /// Hands out up to `want` units of `unit` sectors in a row, at least one. Returns the position
-    /// in units and their number, or nothing if there is no room left.
-    pub(crate) fn alloc(&self, unit: u64, want: u32) -> Option<(u64, u32)> {
+    /// Hands out up to `want` units of `unit` sectors in a row, at least one. Calls `low` if the mark
+    /// was reached by that, see [`is_low`](Self::is_low).
+    pub(crate) fn alloc(&self, unit: u64, want: u32, low: impl Fn()) -> Room {
+        loop {
+            let mark = self.mark.load(Acquire);
+            let found = self.find(unit, want);
+            if self.is_low() {
+                low();
+            }
+            if let Some((pos, n)) = found {
+                return Room::At(pos, n);
+            }
+            match self.mark.load(Acquire) {
+                GROWING => return Room::Later,
+                now if now == mark => return Room::None,
+                // There may be more since.
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether the mark has been reached, which is said once. Whoever is told has to see to it that
+    /// there is more, and then to [`set_mark`](Self::set_mark) whatever came of it.
+    pub(crate) fn is_low(&self) -> bool {
+        let mark = self.mark.load(Relaxed);
+        mark != GROWING
+            && self.used() >= mark
+            && self.mark.cmpxchg(mark, GROWING, Relaxed).is_ok()
+    }
+
+    /// How much may be used until more is needed. Whoever finds none from here on will not wait for
+    /// it, so that what has come must have been [added](Self::append).
+    pub(crate) fn set_mark(&self, used: u64) {
+        self.mark.store(used, Release);
+    }
+
+    fn find(&self, unit: u64, want: u32) -> Option<(u64, u32)> {
         let mut used = self.used.load(Relaxed);
         loop {
             let pos = used.div_ceil(unit);

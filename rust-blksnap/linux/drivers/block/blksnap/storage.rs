@@ -13,7 +13,7 @@ use crate::{
     events::Events,
     module_parameters,
     snapshot::Snapshots,
-    space::{Piece, Space, UNIT},
+    space::{Piece, Room, Space, UNIT},
     trace,
     wire::Happened,
 };
@@ -34,7 +34,6 @@ use kernel::{
     str::CStr,
     sync::{
         aref::ARef,
-        atomic::{ordering::Relaxed, Atomic},
         Arc,
         Mutex,
         SetOnce, //
@@ -52,6 +51,7 @@ const MIN_GROWTH: u64 = 2048;
 const MAX_MEMORY: u64 = (i64::MAX as u64 >> SECTOR_SHIFT) / UNIT * UNIT;
 
 /// What a piece of the space is on.
+#[derive(Clone)]
 pub(crate) enum Target {
     /// A block device, or that of a filesystem.
     Disk(ARef<BlockDevice>),
@@ -93,8 +93,6 @@ pub(crate) struct Storage {
     targets: KVec<SetOnce<Target>>,
     #[pin]
     files: Mutex<Files>,
-    /// How much may be used until somebody should see to it that there is more.
-    mark: Atomic<u64>,
     #[pin]
     work: Work<Storage>,
 }
@@ -135,7 +133,6 @@ impl Storage {
                 space: Space::new(limit)?,
                 targets,
                 files <- new_mutex!(files, "blksnap::files"),
-                mark: Atomic::new(u64::MAX),
                 work <- new_work!("blksnap::growth"),
             }),
             GFP_KERNEL,
@@ -208,8 +205,8 @@ impl Storage {
         Ok(())
     }
 
-    /// Makes use of what was found, which is all or nothing. Returns how many sectors that is. If
-    /// it lies where a snapshot is held, which will end, what was found is left.
+    /// Makes use of what was found, which is all or nothing: unless it can, it is left. Returns how
+    /// many sectors that is.
     ///
     /// Called with the files locked.
     fn publish(&self, found: &mut KVVec<Found>) -> Result<u64> {
@@ -237,9 +234,9 @@ impl Storage {
         }
         self.snapshots.unless_held(disks.iter().map(|d| &**d), || {
             let mut pieces = KVVec::with_capacity(found.len(), GFP_KERNEL)?;
-            for f in found.drain_all() {
+            for f in found.iter() {
                 let piece = Piece {
-                    dev: self.index_of(f.target)?,
+                    dev: self.index_of(&f.target)?,
                     sector: f.sector,
                     sectors: f.sectors,
                 };
@@ -247,11 +244,12 @@ impl Storage {
             }
             self.space.append(pieces.into_iter())
         })?;
+        found.clear();
         Ok(self.space.size() - before)
     }
 
     /// The number of a target, which is given one if it has none.
-    fn index_of(&self, target: Target) -> Result<usize> {
+    fn index_of(&self, target: &Target) -> Result<usize> {
         let known = self
             .targets()
             .position(|t| match (t.disk(), target.disk()) {
@@ -262,7 +260,10 @@ impl Storage {
             return Ok(index);
         }
         let index = self.targets().count();
-        self.targets.get(index).ok_or(EMFILE)?.populate(target);
+        self.targets
+            .get(index)
+            .ok_or(EMFILE)?
+            .populate(target.clone());
         Ok(index)
     }
 
@@ -279,13 +280,10 @@ impl Storage {
         drop(backing);
     }
 
-    /// Space was handed out. Has more made if there should be; does not wait.
-    pub(crate) fn was_used(self: &Arc<Self>) {
-        if self.space.used() >= self.mark.load(Relaxed) {
-            // Once is enough.
-            self.mark.store(u64::MAX, Relaxed);
-            self.kick();
-        }
+    /// Hands out room as [`Space::alloc`] does, and has more made if there should be; does not wait
+    /// for it.
+    pub(crate) fn alloc(self: &Arc<Self>, unit: u64, want: u32) -> Room {
+        self.space.alloc(unit, want, || self.kick())
     }
 
     fn kick(self: &Arc<Self>) {
@@ -326,15 +324,18 @@ impl Storage {
                         self.events.raise(Happened::LowSpace { free, capacity });
                     }
                     // Somebody may make room meanwhile.
-                    capacity - free / 2
+                    match free {
+                        0 => Space::NEVER,
+                        _ => capacity - free / 2,
+                    }
                 }
             }
         };
-        self.mark.store(mark, Relaxed);
-        // Some may have been used before the mark was there. If nothing is left it cannot. With the
-        // files locked, so that nothing is queued once they are closed.
-        if free > 0 && self.space.used() >= mark {
-            self.was_used();
+        self.space.set_mark(mark);
+        // Some may have been used before the mark was there. With the files locked, so that nothing
+        // is queued once they are closed.
+        if self.space.is_low() {
+            self.kick();
         }
     }
 

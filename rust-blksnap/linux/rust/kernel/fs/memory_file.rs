@@ -16,7 +16,8 @@ use crate::{
 use core::ptr::NonNull;
 
 /// A file in memory without a name. Its memory is allocated as it is written, and freed when it is
-/// dropped.
+/// dropped. Clones are the same file.
+#[derive(Clone)]
 pub struct MemoryFile(ARef<File>);
 
 impl MemoryFile {
