@@ -9,10 +9,7 @@ use kernel::{
     fs::MemoryFile,
     prelude::*,
     sim,
-    sync::{
-        aref::ARef,
-        Arc,
-    },
+    sync::{aref::ARef, Arc},
 };
 use std::{
     cell::{Cell, RefCell},

@@ -203,9 +203,7 @@ impl Space {
     /// there is more, and then to [`set_mark`](Self::set_mark) whatever came of it.
     pub(crate) fn is_low(&self) -> bool {
         let mark = self.mark.load(Relaxed);
-        mark != GROWING
-            && self.used() >= mark
-            && self.mark.cmpxchg(mark, GROWING, Relaxed).is_ok()
+        mark != GROWING && self.used() >= mark && self.mark.cmpxchg(mark, GROWING, Relaxed).is_ok()
     }
 
     /// How much may be used until more is needed. Whoever finds none from here on will not wait for
