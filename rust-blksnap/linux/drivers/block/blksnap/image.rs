@@ -299,7 +299,7 @@ impl Cow {
             match self.map.get(chunk) {
                 State::Copied(_) => chunk += 1,
                 State::Original => match self.start_copy(chunk, last, false, context) {
-                    Ok(_) => {}
+                    Ok(()) => {}
                     Err(Stop::Busy) => {
                         let mut jobs = self.jobs.lock();
                         jobs.image_parked.push(bio);
