@@ -611,8 +611,7 @@ impl Cow {
             self.ended.record(number, result);
             return self.clone().kick_copy();
         }
-        let mut writers = self.was_read(number);
-        let mut jobs = self.jobs.lock();
+        let (mut writers, mut jobs) = self.was_read(number);
         // Our own is not among them. To go on with others may lead here again, and again.
         let mut kick = !writers.is_empty();
         jobs.parked.append(&mut writers);
@@ -711,7 +710,8 @@ impl Cow {
                 }
                 match phase {
                     Phase::Read if self.error().is_ok() => {
-                        let mut writers = self.was_read(job);
+                        let (mut writers, jobs) = self.was_read(job);
+                        drop(jobs);
                         self.resume(&mut writers);
                     }
                     Phase::Read => self.finish(job, false),
@@ -758,11 +758,12 @@ impl Cow {
         }
     }
 
-    /// The old content of a copy is in memory. Returns the writes that have waited for it.
-    fn was_read(&self, number: u32) -> BioList {
+    /// The old content of a copy is in memory. Returns the writes that have waited for it, and all
+    /// copies, locked.
+    fn was_read(&self, number: u32) -> (BioList, SpinLockGuard<'_, Jobs>) {
         let mut jobs = self.jobs.lock();
         let Some(job) = jobs.get(number) else {
-            return BioList::new();
+            return (BioList::new(), jobs);
         };
         let (first, chunks) = (job.first, job.chunks);
         let sector = first << self.chunk_shift;
@@ -786,7 +787,7 @@ impl Cow {
         let place = jobs.get(number).map_or(0, |job| job.place);
         trace::blksnap_copy_read(self.origin.dev_t(), first, chunks, place);
         self.map.set_run(first, chunks, |_| State::Storing(number));
-        jobs.is_read(number)
+        (jobs.is_read(number), jobs)
     }
 
     /// Stores copies whose content is in memory, with as few I/Os as their places allow.
