@@ -91,6 +91,11 @@ fn command_line(klab: &Path, machine: &Machine, interactive: bool) -> Result<Vec
             format!("con1=null,fd:{COMMAND_OUTPUT}")
         },
         "console=tty0".into(),
+        // Simulated SCSI disks that verify, made when a test asks for them.
+        "scsi_debug.add_host=0".into(),
+        "scsi_debug.dev_size_mb=64".into(),
+        "scsi_debug.dif=1".into(),
+        "scsi_debug.dix=1".into(),
         format!("init={}", text(klab)?),
     ];
     for (number, disk) in machine.disks.iter().enumerate() {
