@@ -56,6 +56,13 @@ proptest! {
         prop_assert_eq!(map.around(chunk, 4, 64), around(&map, chunk, 4, 64));
         let before = (0..chunk).rev().take(64).take_while(|c| map.get(*c) != State::Original);
         prop_assert_eq!(map.copied_before(chunk, 64), before.count() as u64);
+        for first in [chunk, chunk.saturating_sub(3)] {
+            let on = |chunk: &u64| map.get(*chunk) == State::Original;
+            let run = (first..chunks).take_while(on).count() as u64;
+            prop_assert_eq!(map.on_original(first, chunks - 1), run);
+            let run = (first..chunks).take_while(|chunk| !on(chunk)).count() as u64;
+            prop_assert_eq!(map.off_original(first, chunks - 1), run);
+        }
     }
 
     #[test]

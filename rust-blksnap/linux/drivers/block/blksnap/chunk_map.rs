@@ -18,8 +18,8 @@
 //!
 //! Chunks are grouped in regions. A region with few chunks that have left the original has a sorted
 //! list of those, so that copies far from each other take little memory; it is read under a lock,
-//! which several regions share. One with many has a word for each of its chunks, read without a
-//! lock, and keeps it.
+//! which several regions share, unless it has always been empty. One with many has a word for each
+//! of its chunks, read without a lock, and keeps it.
 
 use kernel::{
     alloc::{AllocError, Flags},
@@ -27,7 +27,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            ordering::{Acquire, Release},
+            ordering::{Acquire, Relaxed, Release},
             Atomic,
         },
         Arc,
@@ -128,6 +128,8 @@ pub(crate) struct Room {
 pub(crate) struct ChunkMap {
     regions: KVVec<SetOnce<KVec<Atomic<u64>>>>,
     shards: KVec<Arc<Shard>>,
+    /// A bit for each region, set before any of its chunks leaves the original.
+    touched: KVVec<Atomic<u64>>,
     chunks: u64,
 }
 
@@ -155,9 +157,14 @@ impl ChunkMap {
             )?;
             shards.push(shard, GFP_KERNEL)?;
         }
+        let mut touched = KVVec::with_capacity(nr.div_ceil(64), GFP_KERNEL)?;
+        for _ in 0..nr.div_ceil(64) {
+            touched.push(Atomic::new(0), GFP_KERNEL)?;
+        }
         Ok(Self {
             regions,
             shards,
+            touched,
             chunks,
         })
     }
@@ -186,7 +193,7 @@ impl ChunkMap {
     /// Calls `f` with what is known of the region of `chunk`.
     fn look<R>(&self, chunk: u64, mut f: impl FnMut(Region<'_>) -> R) -> R {
         let region = chunk / REGION;
-        if self.words(region).is_none() {
+        if self.is_touched(region) && self.words(region).is_none() {
             if let Some(told) = self.with_list(region, |list| f(Region::Few(list))) {
                 return told;
             }
@@ -194,6 +201,21 @@ impl ChunkMap {
         match self.words(region) {
             Some(words) => f(Region::All(words)),
             None => f(Region::Few(&[])),
+        }
+    }
+
+    /// Whether a chunk of the region may have left the original. What happened before it did is
+    /// seen.
+    fn is_touched(&self, region: u64) -> bool {
+        let word = self.touched.get(region as usize / 64);
+        word.is_some_and(|word| word.load(Acquire) & 1 << (region % 64) != 0)
+    }
+
+    /// Under the jobs' lock.
+    fn touch(&self, region: u64) {
+        if let Some(word) = self.touched.get(region as usize / 64) {
+            // Nobody else changes it.
+            word.store(word.load(Relaxed) | 1 << (region % 64), Release);
         }
     }
 
@@ -232,6 +254,7 @@ impl ChunkMap {
     /// now. Under the jobs' lock; what is in `room` afterwards is not in use.
     pub(crate) fn install(&self, first: u64, chunks: u64, room: &mut Room) -> bool {
         let region = first / REGION;
+        self.touch(region);
         let fits = self.with_list(region, |list| {
             let need = list.len() + chunks as usize;
             if need <= list.capacity() {
@@ -298,13 +321,45 @@ impl ChunkMap {
         max: u64,
         mut expect: impl FnMut(u64) -> State,
     ) -> u64 {
+        self.run_of(first, last, max, |n, state| state == expect(n))
+    }
+
+    /// How many chunks of `first..=last` from the first on are on the original.
+    pub(crate) fn on_original(&self, first: u64, last: u64) -> u64 {
+        self.in_a_row(first, last, State::is_on_original)
+    }
+
+    /// How many chunks of `first..=last` from the first on may be overwritten on the original.
+    pub(crate) fn off_original(&self, first: u64, last: u64) -> u64 {
+        self.in_a_row(first, last, |state| !state.is_on_original())
+    }
+
+    fn in_a_row(&self, first: u64, last: u64, fits: impl Fn(State) -> bool) -> u64 {
+        let mut n = 0;
+        loop {
+            match self.run_of(first + n, last, u64::MAX, |_, state| fits(state)) {
+                0 => return n,
+                more => n += more,
+            }
+        }
+    }
+
+    /// How many chunks of `first..=last` from the first on, at most `max` and all of one region,
+    /// are in a state that `fits`, which is called with their place in the run.
+    fn run_of(
+        &self,
+        first: u64,
+        last: u64,
+        max: u64,
+        mut fits: impl FnMut(u64, State) -> bool,
+    ) -> u64 {
         let index = first % REGION;
         let max = max
             .min(REGION - index)
             .min((last + 1).saturating_sub(first));
         self.look(first, |region| {
             let mut n = 0;
-            while n < max && region.get(index + n) == expect(n) {
+            while n < max && fits(n, region.get(index + n)) {
                 n += 1;
             }
             n
@@ -316,8 +371,19 @@ impl ChunkMap {
     pub(crate) fn copied_before(&self, chunk: u64, max: u64) -> u64 {
         let max = max.min(chunk);
         let mut n = 0;
-        while n < max && self.get(chunk - n - 1) != State::Original {
-            n += 1;
+        while n < max {
+            let before = chunk - n - 1;
+            let index = before % REGION;
+            let most = (max - n).min(index + 1);
+            let found = self.look(before, |region| {
+                (0..most)
+                    .take_while(|i| region.get(index - i) != State::Original)
+                    .count() as u64
+            });
+            n += found;
+            if found < most {
+                break;
+            }
         }
         n
     }

@@ -453,7 +453,9 @@ impl Cow {
                     copying = Some(chunk);
                     chunk += 1;
                 }
-                State::Storing(_) | State::Copied(_) => chunk += 1,
+                State::Storing(_) | State::Copied(_) => {
+                    chunk += self.map.off_original(chunk, last).max(1);
+                }
             }
         }
         Ok(copying)

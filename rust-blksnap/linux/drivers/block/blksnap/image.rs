@@ -142,7 +142,7 @@ impl Cow {
     fn is_still_original(&self, bio: &SharedBio, range: &Range<u64>) -> bool {
         let first = self.chunk_of(bio.sector() + range.start);
         let last = self.chunk_of(bio.sector() + range.end - 1);
-        (first..=last).all(|chunk| self.map.get(chunk).is_on_original())
+        self.map.on_original(first, last) > last - first
     }
 
     /// Replaces what lies under the storage by zeroes in a part of a bio.
@@ -173,10 +173,7 @@ impl Cow {
             let state = self.map.get(chunk);
             at = match state {
                 State::Original | State::Copying(_) => {
-                    let mut chunks = 1;
-                    while chunk + chunks <= last && self.map.get(chunk + chunks).is_on_original() {
-                        chunks += 1;
-                    }
+                    let chunks = self.map.on_original(chunk, last).max(1);
                     let end = self.end_of(chunk + chunks, bio).min(sectors);
                     self.read_original(bio, at..end);
                     end
