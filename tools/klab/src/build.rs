@@ -32,6 +32,8 @@ pub enum Profile {
     Release,
     /// Lock checking, assertions of the filesystems and of Rust.
     Debug,
+    /// Finds memory that nothing points to any more.
+    Leaks,
 }
 
 impl Profile {
@@ -39,6 +41,7 @@ impl Profile {
         match self {
             Self::Release => "release",
             Self::Debug => "debug",
+            Self::Leaks => "leaks",
         }
     }
 }
@@ -151,8 +154,11 @@ pub fn settings(store: &Store, series: bool, profile: Profile) -> Result<Vec<kco
     if series {
         fragments.push("series");
     }
-    if profile == Profile::Debug {
-        fragments.push("debug");
+    match profile {
+        Profile::Release => {}
+        Profile::Debug => fragments.push("debug"),
+        // Not with lock checking: that complains of how User Mode Linux starts processors then.
+        Profile::Leaks => fragments.push("leaks"),
     }
     kconfig::read(&store.root().join("tools/klab/config"), &fragments)
 }

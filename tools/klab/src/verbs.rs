@@ -425,10 +425,9 @@ fn lab<'a>(
         environment: args.env.iter().cloned().collect(),
         checkout,
         groups: args.group.clone(),
-        patience: if args.source.profile == build::Profile::Debug {
-            3
-        } else {
-            1
+        patience: match args.source.profile {
+            build::Profile::Release => 1,
+            build::Profile::Debug | build::Profile::Leaks => 3,
         },
     })
 }
