@@ -32,6 +32,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,6 +40,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -66,6 +68,8 @@ struct record {
 
 static int fds[MOST_FILES], files;
 static size_t block_size = 4096;
+/* blocks in a write: so many that no device splits it, and a snapshot not a block */
+static uint64_t longest = BATCH;
 static int direct = O_DIRECT;
 static bool try_again, wait_first;
 static _Atomic uint64_t tried_again;
@@ -145,6 +149,19 @@ static void map_log(const char *state_name, bool create)
 	close(f);
 }
 
+static void limit_writes(int fd)
+{
+	unsigned short sectors;
+	uint64_t most;
+
+	/* a file has none */
+	if (ioctl(fd, BLKSECTGET, &sectors))
+		return;
+	most = (uint64_t)sectors * SECTOR / block_size;
+	if (most < longest)
+		longest = most ? most : 1;
+}
+
 static void open_files(char *list, int flags)
 {
 	char *name;
@@ -155,8 +172,9 @@ static void open_files(char *list, int flags)
 			die(name);
 		}
 		fds[files] = open(name, flags | direct);
-		if (fds[files++] < 0)
+		if (fds[files] < 0)
 			die(name);
+		limit_writes(fds[files++]);
 	}
 }
 
@@ -211,7 +229,7 @@ static void *writer(void *arg)
 	while (!stop) {
 		seed = mix(seed + 0x9e3779b97f4a7c15ull);
 		/* single blocks mostly, a longer run now and then */
-		n = seed >> 60 ? 1 : 1 + (seed >> 40) % BATCH;
+		n = seed >> 60 ? 1 : 1 + (seed >> 40) % longest;
 		block = (seed & 0xffffffff) % (blocks - n + 1);
 		if (block % blocks_each + n > blocks_each)
 			continue;
@@ -285,10 +303,11 @@ static uint64_t check_block(uint64_t block, const struct sector *s)
 			continue;
 		if (bad++ < 10)
 			printf("sector %" PRIu64 " %s: says sector %" PRIu64
-			       " write %" PRIu64 ", last completed before %"
-			       PRIu64 ", next after %" PRIu64 "\n",
+			       " write %" PRIu64 ", the first of its block %" PRIu64
+			       ", last completed before %" PRIu64 ", next after %"
+			       PRIu64 "\n",
 			       block * (block_size / SECTOR) + i, why, s->sector, s->seq,
-			       before->done[block], newest);
+			       seq, before->done[block], newest);
 	}
 	return 0;
 }
