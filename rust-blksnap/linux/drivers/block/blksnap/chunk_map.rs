@@ -213,6 +213,10 @@ impl ChunkMap {
 
     /// Under the jobs' lock.
     fn touch(&self, region: u64) {
+        // Others read the word all the time, and few copies are the first of their region.
+        if self.is_touched(region) {
+            return;
+        }
         if let Some(word) = self.touched.get(region as usize / 64) {
             // Nobody else changes it.
             word.store(word.load(Relaxed) | 1 << (region % 64), Release);
