@@ -12,6 +12,9 @@
 #![allow(clippy::arc_with_non_send_sync)]
 
 #[rustfmt::skip]
+#[path = "../../linux/drivers/block/blksnap/ahead.rs"]
+mod ahead;
+#[rustfmt::skip]
 #[path = "../../linux/drivers/block/blksnap/change_map.rs"]
 mod change_map;
 #[rustfmt::skip]

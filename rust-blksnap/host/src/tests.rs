@@ -3,6 +3,8 @@
 //! Each file of the driver against a plain model of what it is to do.
 
 #[cfg(not(feature = "loom"))]
+mod ahead;
+#[cfg(not(feature = "loom"))]
 mod change_map;
 #[cfg(not(feature = "loom"))]
 mod chunk_map;

@@ -87,11 +87,43 @@ fn plan() -> impl Strategy<Value = Plan> {
     )
 }
 
+/// Writes one after the other, so many sectors each, while others do something else.
+fn stream() -> impl Strategy<Value = Plan> {
+    let writes = (plan(), 8..40u64, any::<bool>());
+    writes.prop_map(|(mut plan, sectors, nowait)| {
+        plan.origins.truncate(1);
+        plan.origins[0].sectors = 700;
+        plan.origins[0].sizes.max_jobs = 256;
+        // Room for what is copied ahead.
+        let on = plan.extents[0].on;
+        let extent = Extent {
+            on,
+            offset: 0,
+            sectors: 72,
+        };
+        plan.extents = vec![extent; 24];
+        plan.portions = Vec::new();
+        plan.limit = u64::MAX;
+        let others = plan.actions.into_iter();
+        let writes = (0..700 / sectors).map(|n| (Action::Write { nowait }, n * sectors, sectors));
+        plan.actions = writes
+            .zip(others.map(Some).chain(std::iter::repeat(None)))
+            .flat_map(|(write, other)| std::iter::once(write).chain(other))
+            .collect();
+        plan
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         max_shrink_iters: 20_000,
         ..super::cases(3000)
     })]
+
+    #[test]
+    fn an_image_shows_what_was_there_before_a_stream(plan in stream()) {
+        check(plan);
+    }
 
     #[test]
     fn an_image_shows_what_was_there(plan in plan()) {

@@ -16,6 +16,7 @@
 //! [`change_map`], [`chunk_map`], [`ranges`], [`space`] and [`wire`] know nothing of the rest of
 //! the kernel.
 
+mod ahead;
 mod change_map;
 mod chunk_map;
 mod control;

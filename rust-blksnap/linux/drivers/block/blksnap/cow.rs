@@ -11,6 +11,7 @@
 //! chunk's state. I/O ends in any context; it is recorded without a lock, for the worker.
 
 use crate::{
+    ahead::{Ahead, Reach},
     chunk_map::{ChunkMap, State},
     image::ImageIo,
     jobs::{Due, Ended, Job, Jobs, Permit, Phase},
@@ -62,6 +63,16 @@ const VICINITY: u64 = 256 << 10;
 /// What follows so much that has been copied in a row is likely to be written through, and copied
 /// ahead, in bytes.
 const STREAM: u64 = 64 << 10;
+
+/// How much is copied ahead of a stream of writes at once, in bytes. Twice as much may be copied in
+/// vain where one stops.
+const MAX_AHEAD: u64 = 512 << 10;
+
+/// It does not go over a multiple of this, in bytes.
+const AHEAD_STOP: u64 = 16 << 20;
+
+/// What is copied ahead is at most this part of what is left of the storage.
+const AHEAD_SHARE: u64 = 8;
 
 /// Enough bits for the number of chunks of a copy.
 const NR_BITS: u32 = 8;
@@ -129,6 +140,9 @@ pub(crate) const IMAGE: u64 = 1;
 /// Number of the work item that ends the wait of copies for others.
 pub(crate) const TIMER: u64 = 2;
 
+/// Number of the work item that makes copies ahead of streams of writes.
+pub(crate) const AHEAD: u64 = 3;
+
 /// Who asks for a copy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Context {
@@ -136,12 +150,14 @@ pub(crate) enum Context {
     Submitter,
     /// The worker, who may wait for memory if it must.
     Worker,
+    /// Nobody yet: it is made only if there is plenty of everything.
+    Ahead,
 }
 
 impl Context {
     fn flags(self) -> Flags {
         match self {
-            Context::Submitter => GFP_NOWAIT | __GFP_NOWARN,
+            Context::Submitter | Context::Ahead => GFP_NOWAIT | __GFP_NOWARN,
             // Others may be waiting for this to go on.
             Context::Worker => GFP_NOIO | __GFP_RETRY_MAYFAIL | __GFP_NOWARN,
         }
@@ -183,6 +199,9 @@ pub(crate) struct Cow {
     /// Sectors in a chunk, as a power of two.
     chunk_shift: u32,
     pub(crate) map: ChunkMap,
+    ahead: Ahead,
+    /// Whether reading the original is waiting for it, see [`set_waits`](Self::set_waits).
+    waits: Atomic<u32>,
     pub(crate) storage: Arc<Storage>,
     /// What of the device lies under the storage, and reads as zeroes in the image.
     excluded: Ranges,
@@ -219,11 +238,14 @@ pub(crate) struct Cow {
     image_work: Work<Cow, IMAGE>,
     #[pin]
     timer: DelayedWork<Cow, TIMER>,
+    #[pin]
+    ahead_work: Work<Cow, AHEAD>,
 }
 
 impl_has_work! {
     impl HasWork<Self, COPY> for Cow { self.copy_work }
     impl HasWork<Self, IMAGE> for Cow { self.image_work }
+    impl HasWork<Self, AHEAD> for Cow { self.ahead_work }
 }
 
 impl_has_delayed_work! {
@@ -244,6 +266,14 @@ impl WorkItem<IMAGE> for Cow {
 
     fn run(this: Arc<Self>) {
         this.as_worker(|| bio::plugged(|| this.image_work()));
+    }
+}
+
+impl WorkItem<AHEAD> for Cow {
+    type Pointer = Arc<Self>;
+
+    fn run(this: Arc<Self>) {
+        this.as_worker(|| bio::plugged(|| this.copy_ahead()));
     }
 }
 
@@ -273,6 +303,8 @@ impl Cow {
         let chunk_shift = sizes.chunk_shift(sectors, origin.logical_block_size());
         let chunk_pages = (1 << (chunk_shift + SECTOR_SHIFT)) / PAGE_SIZE;
         let chunks = sectors.div_ceil(1 << chunk_shift);
+        let in_chunks = |bytes: u64| bytes >> SECTOR_SHIFT >> chunk_shift;
+        let reach = Reach::new(in_chunks(MAX_AHEAD), in_chunks(AHEAD_STOP), chunks);
         let jobs = Jobs::new(Pages::new(chunk_pages, GFP_KERNEL)?, sizes.max_jobs)?;
 
         Arc::pin_init(
@@ -282,6 +314,8 @@ impl Cow {
                 sectors,
                 chunk_shift,
                 map: ChunkMap::new(chunks)?,
+                ahead: Ahead::new(reach),
+                waits: Atomic::new(0),
                 storage: storage.clone(),
                 excluded,
                 errno: Atomic::new(0),
@@ -302,6 +336,7 @@ impl Cow {
                 copy_work <- new_work!("blksnap::copy"),
                 image_work <- new_work!("blksnap::image"),
                 timer <- new_delayed_work!("blksnap::timer"),
+                ahead_work <- new_work!("blksnap::ahead"),
             }),
             GFP_KERNEL,
         )
@@ -367,6 +402,11 @@ impl Cow {
         let _ = queue.enqueue::<Arc<Self>, COPY>(self);
     }
 
+    fn kick_ahead(self: Arc<Self>) {
+        let queue = self.queue.clone();
+        let _ = queue.enqueue::<Arc<Self>, AHEAD>(self);
+    }
+
     pub(crate) fn kick_image(self: Arc<Self>) {
         let queue = self.queue.clone();
         let _ = queue.enqueue::<Arc<Self>, IMAGE>(self);
@@ -384,6 +424,9 @@ impl Cow {
         let last = self
             .chunk_of(sector + bio.sectors() - 1)
             .min(self.map.chunks() - 1);
+        if context == Context::Submitter && self.ahead.reached(first, last) {
+            self.clone().kick_ahead();
+        }
 
         loop {
             if self.error().is_err() {
@@ -441,7 +484,7 @@ impl Cow {
         while chunk <= last {
             match self.map.get(chunk) {
                 State::Original if nowait => return Err(Stop::Busy),
-                State::Original => match self.start_copy_around(chunk, last, context) {
+                State::Original => match self.start_copy_around(chunk, first..last + 1, context) {
                     // Some other copy is under way: what is missing is tried when it is done.
                     Err(Stop::Busy) if copying.is_some() => return Ok(copying),
                     Err(stop) => return Err(stop),
@@ -461,24 +504,27 @@ impl Cow {
         Ok(copying)
     }
 
-    /// Starts to copy `chunk` and others up to `last`, and those around it that are likely to be
-    /// written soon.
+    /// Starts to copy `chunk` and those that follow it of a write of `written`, and those around it
+    /// that are likely to be written soon.
     fn start_copy_around(
         self: &Arc<Self>,
         chunk: u64,
-        last: u64,
+        written: Range<u64>,
         context: Context,
     ) -> Result<(), Stop> {
-        let in_chunks = |bytes: u64| bytes >> SECTOR_SHIFT >> self.chunk_shift;
+        let last = written.end - 1;
         // The worker is left what memory was short for: no more than it must.
-        if context == Context::Worker || in_chunks(BLOCK) < 2 {
+        if context == Context::Worker {
             return self.start_copy(chunk, last, false, context);
         }
-        let (first, mut end) = self
-            .map
-            .around(chunk, in_chunks(BLOCK), in_chunks(VICINITY));
+        let in_chunks = |bytes: u64| bytes >> SECTOR_SHIFT >> self.chunk_shift;
+        let (first, mut end) = match in_chunks(BLOCK) {
+            0 | 1 => (chunk, chunk),
+            block => self.map.around(chunk, block, in_chunks(VICINITY)),
+        };
+        let stream = in_chunks(STREAM).max(2);
         let before = self.map.copied_before(chunk, in_chunks(MAX_COPY));
-        if before >= in_chunks(STREAM) {
+        if before >= stream {
             let ahead = (chunk + 2 * before - 1).min(chunk | (in_chunks(MAX_COPY) - 1));
             end = end.max(ahead).min(self.map.chunks() - 1);
         }
@@ -488,7 +534,38 @@ impl Cow {
         if first < bad + nr && bad <= end {
             return self.start_copy(chunk, last, false, context);
         }
+        // Not for a large write that follows nothing but itself.
+        let stream = self.waits.load(Relaxed) != 0
+            && self.map.copied_before(written.start, stream) >= stream;
+        if stream && self.ahead.begin(written.start, last, end) {
+            self.clone().kick_ahead();
+        }
         self.start_copy(first, end, first < chunk || last < end, context)
+    }
+
+    /// Makes the copies that streams of writes will need next.
+    fn copy_ahead(self: &Arc<Self>) {
+        while let Some(portion) = self.ahead.take() {
+            let mut chunk = portion.first;
+            let mut needed = false;
+            while chunk < portion.end() && self.error().is_ok() {
+                if self.map.get(chunk) != State::Original {
+                    chunk += 1;
+                    continue;
+                }
+                needed = true;
+                // Looks again: somebody else may have been faster.
+                if self
+                    .start_copy(chunk, portion.end() - 1, true, Context::Ahead)
+                    .is_err()
+                {
+                    break;
+                }
+            }
+            if !needed {
+                self.ahead.forget(portion);
+            }
+        }
     }
 
     /// Starts to copy chunks from `first` on, at most to `last`; `more` of them than will be written
@@ -505,6 +582,12 @@ impl Cow {
         let mut chunks = self.map.run(first, last, most, |_| State::Original);
         if chunks == 0 {
             return Ok(());
+        }
+        if context == Context::Ahead {
+            let share = self.storage.space().free() / AHEAD_SHARE;
+            if chunks * self.chunk_sectors() > share {
+                return Err(Stop::Busy);
+            }
         }
 
         // All memory first, outside the lock, so that nothing can fail once chunks are claimed.
@@ -560,7 +643,9 @@ impl Cow {
             _ => self.storage.alloc(self.chunk_sectors(), chunks as u32),
         };
         let Room::At(place, got) = room_in_storage else {
-            let later = room_in_storage == Room::Later && jobs.starve();
+            // Nobody waits for what is copied ahead.
+            let later =
+                context == Context::Ahead || room_in_storage == Room::Later && jobs.starve();
             let pages = reserve.then_some(pages);
             self.give_back(jobs, permit, pages);
             if chunks == 0 {
@@ -609,6 +694,7 @@ impl Cow {
 
     /// A copy was read by the time that the I/O had been submitted. Memory is such a device.
     fn read_at_once(self: &Arc<Self>, number: u32, result: Result) {
+        self.set_waits(false);
         if result.is_err() || self.error().is_err() {
             self.ended.record(number, result);
             return self.clone().kick_copy();
@@ -625,6 +711,16 @@ impl Cow {
         }
         if kick {
             self.clone().kick_copy();
+        }
+    }
+
+    /// Whether the last copy was read while its submitter did something else: else it was the
+    /// processor's work, which is not better done ahead.
+    fn set_waits(&self, waits: bool) {
+        let waits = u32::from(waits);
+        // Seldom changes, and many look.
+        if self.waits.load(Relaxed) != waits {
+            self.waits.store(waits, Relaxed);
         }
     }
 
@@ -654,7 +750,7 @@ impl Cow {
     /// A submitter leaves it to the worker. That waits for the copies in flight, which will give
     /// memory back. If there are none, the snapshot cannot be kept.
     fn no_memory(&self, context: Context) -> Stop {
-        if context == Context::Submitter || !self.jobs.lock().none_in_flight() {
+        if context != Context::Worker || !self.jobs.lock().none_in_flight() {
             return Stop::Busy;
         }
         self.fail(ENOMEM);
@@ -670,7 +766,7 @@ impl Cow {
         if let Some(pages) = alloc(Context::Submitter.flags()) {
             return Some((pages, false));
         }
-        if context == Context::Submitter {
+        if context != Context::Worker {
             return None;
         }
         let mut jobs = self.jobs.lock();
@@ -712,6 +808,7 @@ impl Cow {
                 }
                 match phase {
                     Phase::Read if self.error().is_ok() => {
+                        self.set_waits(true);
                         let (mut writers, jobs) = self.was_read(job);
                         drop(jobs);
                         self.resume(&mut writers);

@@ -25,6 +25,9 @@ pub(crate) const JOBS: usize = 256;
 /// Memory that they may take together, in bytes.
 const MAX_BUFFERED: usize = 16 << 20;
 
+/// Beyond so much in flight, in bytes, nothing is copied ahead: those who write are ahead themselves.
+const MAX_AHEAD: usize = 2 << 20;
+
 /// Contents of so many bytes are stored together.
 const BATCH: usize = 256 << 10;
 
@@ -274,16 +277,20 @@ impl Jobs {
         self.spare = list;
     }
 
-    /// Permission for a copy of `bytes`, if there is room. The worker can always make one. A
-    /// submitter must not overtake those that are parked.
+    /// Permission for a copy of `bytes`, if there is room. The worker can always make one. Nobody
+    /// else must overtake those that are parked, and what is copied ahead leaves room for others.
     pub(crate) fn permit(&mut self, bytes: usize, context: Context) -> Option<Permit> {
-        if context == Context::Submitter && !self.parked.is_empty() {
+        if context != Context::Worker && !self.parked.is_empty() {
             return None;
         }
-        if self.buffered > 0 && self.buffered + bytes > MAX_BUFFERED {
+        let (max, max_buffered) = match context {
+            Context::Ahead => (self.max / 2, MAX_AHEAD),
+            Context::Submitter | Context::Worker => (self.max, MAX_BUFFERED),
+        };
+        if self.buffered > 0 && self.buffered + bytes > max_buffered {
             return None;
         }
-        if self.in_flight() >= self.max {
+        if self.in_flight() >= max {
             return None;
         }
         let job = self.free.pop()?;
