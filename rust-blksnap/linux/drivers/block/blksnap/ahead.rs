@@ -102,26 +102,29 @@ impl Ahead {
         }
     }
 
-    /// Chunks have been written in a row, the last of them `first..=last`. Those after them, up to
-    /// `copied`, are being copied. Says whether anything is [wanted](Self::take).
-    pub(crate) fn begin(&self, first: u64, last: u64, copied: u64) -> bool {
-        let known = |portion: Portion| {
-            let near = portion.first.abs_diff(last + 1) <= self.reach.most;
-            near && !portion.wanted
+    /// Chunks up to `last` have been written in a row, and those after them, up to `copied`, are
+    /// about to be copied. If the row goes on there, what follows is [wanted](Self::reached).
+    pub(crate) fn begin(&self, last: u64, copied: u64) {
+        let next = last + 1;
+        let chunks = copied.saturating_sub(last).max(1);
+        let Some(portion) = self.reach.portion(next, chunks, false) else {
+            return;
         };
-        let ahead = copied.saturating_sub(last);
-        let portion = match ahead {
-            0 => self.reach.portion(last + 1, 2 * (last + 1 - first), true),
-            _ => self.reach.portion(last + 1, ahead, false),
-        };
-        let Some(portion) = portion else { return false };
-        let words = self.streams.iter().map(|stream| stream.load(Relaxed));
-        let mut words = words.enumerate();
-        let slot =
-            words.find_map(|(i, word)| Portion::decode(word).is_some_and(known).then_some(i));
+        let mut slot = None;
+        for (i, stream) in self.streams.iter().enumerate() {
+            let Some(known) = Portion::decode(stream.load(Relaxed)) else {
+                slot = slot.or(Some(i));
+                continue;
+            };
+            if known.first.abs_diff(next) <= self.reach.most {
+                if known.first >= next {
+                    return;
+                }
+                slot = Some(i);
+            }
+        }
         let slot = slot.unwrap_or_else(|| self.turn.fetch_add(1, Relaxed) as usize % STREAMS);
         self.streams[slot].store(portion.encode(), Relaxed);
-        portion.wanted
     }
 
     /// `first..=last` are about to be written. Says whether anything is [wanted](Self::take) now.

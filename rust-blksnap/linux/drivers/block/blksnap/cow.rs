@@ -71,7 +71,8 @@ const MAX_AHEAD: u64 = 512 << 10;
 /// It does not go over a multiple of this, in bytes.
 const AHEAD_STOP: u64 = 16 << 20;
 
-/// What is copied ahead is at most this part of what is left of the storage.
+/// What is copied ahead at once is at most this part of what is free in the storage, of which this
+/// part must be left.
 const AHEAD_SHARE: u64 = 8;
 
 /// Enough bits for the number of chunks of a copy.
@@ -537,8 +538,8 @@ impl Cow {
         // Not for a large write that follows nothing but itself.
         let stream = self.waits.load(Relaxed) != 0
             && self.map.copied_before(written.start, stream) >= stream;
-        if stream && self.ahead.begin(written.start, last, end) {
-            self.clone().kick_ahead();
+        if stream {
+            self.ahead.begin(last, end);
         }
         self.start_copy(first, end, first < chunk || last < end, context)
     }
@@ -584,8 +585,11 @@ impl Cow {
             return Ok(());
         }
         if context == Context::Ahead {
-            let share = self.storage.space().free() / AHEAD_SHARE;
-            if chunks * self.chunk_sectors() > share {
+            let space = self.storage.space();
+            let left = space.limit().saturating_sub(space.used());
+            if chunks * self.chunk_sectors() > space.free() / AHEAD_SHARE
+                || left < space.limit() / AHEAD_SHARE
+            {
                 return Err(Stop::Busy);
             }
         }
