@@ -5,7 +5,7 @@
 //! Chunks are of a page. Orders are drawn by lot, many for each test.
 
 use crate::{
-    cow::{Context, Cow, Sizes},
+    cow::{Context, Cow, Sizes, Stop},
     ranges::Ranges,
     space::Piece,
     storage::{Storage, Target},
@@ -234,6 +234,44 @@ fn without_memory_and_copies_in_flight_the_snapshot_is_given_up() {
         assert_eq!(bed.corrupted(), [ENOMEM]);
         sim::trouble(0, 0);
         assert_eq!(bed.image(10), Err(EIO));
+    });
+}
+
+#[test]
+fn without_memory_nothing_is_copied_ahead() {
+    in_many_orders(|bed| {
+        sim::trouble(1, 0);
+        let ahead = bed.cow.start_copy(10, 11, true, Context::Ahead);
+        assert_eq!(ahead, Err(Stop::Busy));
+        assert_eq!(bed.corrupted(), []);
+
+        sim::trouble(0, 0);
+        // Nor where no page is left but those kept back.
+        sim::no_pages(true);
+        let ahead = bed.cow.start_copy(10, 11, true, Context::Ahead);
+        assert_eq!(ahead, Err(Stop::Busy));
+        assert!(bed.cow.jobs.lock().take_reserve().is_some());
+    });
+}
+
+#[test]
+fn nothing_is_copied_ahead_of_those_that_wait_for_room() {
+    in_many_orders(|bed| {
+        bed.origin.hold();
+        let first = bed.write(10);
+        sim::run_all();
+        sim::trouble(1, 0);
+        let second = bed.write(90);
+        sim::run_all();
+        assert_eq!(bed.cow.counters().parked, 1);
+        sim::trouble(0, 0);
+        let ahead = bed.cow.start_copy(50, 51, true, Context::Ahead);
+        assert_eq!(ahead, Err(Stop::Busy));
+        bed.origin.release();
+        sim::run_all();
+        assert_eq!((first.get(), second.get()), (Some(Ok(())), Some(Ok(()))));
+        assert_eq!(bed.cow.start_copy(50, 51, true, Context::Ahead), Ok(()));
+        assert_eq!(bed.corrupted(), []);
     });
 }
 

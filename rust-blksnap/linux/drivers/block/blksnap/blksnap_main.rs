@@ -13,8 +13,8 @@
 //!   change_map   image                                  (what was there before)
 //! ```
 //!
-//! [`change_map`], [`chunk_map`], [`ranges`], [`space`] and [`wire`] know nothing of the rest of
-//! the kernel.
+//! [`ahead`], [`change_map`], [`chunk_map`], [`ranges`], [`space`] and [`wire`] know nothing of the
+//! rest of the kernel.
 
 mod ahead;
 mod change_map;

@@ -66,13 +66,13 @@ const STREAM: u64 = 64 << 10;
 
 /// How much is copied ahead of a stream of writes at once, in bytes. Twice as much may be copied in
 /// vain where one stops.
-const MAX_AHEAD: u64 = 512 << 10;
+const PORTION: u64 = 512 << 10;
 
 /// It does not go over a multiple of this, in bytes.
 const AHEAD_STOP: u64 = 16 << 20;
 
-/// What is copied ahead at once is at most this part of what is free in the storage, of which this
-/// part must be left.
+/// Nothing is copied ahead when less than this part of the storage's limit is left, nor more by one
+/// copy than this part of what is free.
 const AHEAD_SHARE: u64 = 8;
 
 /// Enough bits for the number of chunks of a copy.
@@ -145,7 +145,7 @@ pub(crate) const TIMER: u64 = 2;
 pub(crate) const AHEAD: u64 = 3;
 
 /// Who asks for a copy.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Context {
     /// A submitter, who must not be held up.
     Submitter,
@@ -166,6 +166,7 @@ impl Context {
 }
 
 /// Why a copy was not started.
+#[derive(Debug, PartialEq)]
 pub(crate) enum Stop {
     /// Not now: no memory, or no room for another one here or in the storage.
     Busy,
@@ -201,8 +202,9 @@ pub(crate) struct Cow {
     chunk_shift: u32,
     pub(crate) map: ChunkMap,
     ahead: Ahead,
-    /// Whether reading the original is waiting for it, see [`set_waits`](Self::set_waits).
-    waits: Atomic<u32>,
+    /// Whether to read the original is to wait for it, see
+    /// [`set_reads_wait`](Self::set_reads_wait).
+    reads_wait: Atomic<u32>,
     pub(crate) storage: Arc<Storage>,
     /// What of the device lies under the storage, and reads as zeroes in the image.
     excluded: Ranges,
@@ -305,7 +307,7 @@ impl Cow {
         let chunk_pages = (1 << (chunk_shift + SECTOR_SHIFT)) / PAGE_SIZE;
         let chunks = sectors.div_ceil(1 << chunk_shift);
         let in_chunks = |bytes: u64| bytes >> SECTOR_SHIFT >> chunk_shift;
-        let reach = Reach::new(in_chunks(MAX_AHEAD), in_chunks(AHEAD_STOP), chunks);
+        let reach = Reach::new(in_chunks(PORTION), in_chunks(AHEAD_STOP), chunks);
         let jobs = Jobs::new(Pages::new(chunk_pages, GFP_KERNEL)?, sizes.max_jobs)?;
 
         Arc::pin_init(
@@ -316,7 +318,7 @@ impl Cow {
                 chunk_shift,
                 map: ChunkMap::new(chunks)?,
                 ahead: Ahead::new(reach),
-                waits: Atomic::new(0),
+                reads_wait: Atomic::new(0),
                 storage: storage.clone(),
                 excluded,
                 errno: Atomic::new(0),
@@ -530,18 +532,23 @@ impl Cow {
             end = end.max(ahead).min(self.map.chunks() - 1);
         }
         let end = last.max(end);
-        let bad = self.unreadable.load(Relaxed);
-        let (bad, nr) = (bad >> NR_BITS, bad & ((1 << NR_BITS) - 1));
-        if first < bad + nr && bad <= end {
+        if self.is_unreadable(first, end) {
             return self.start_copy(chunk, last, false, context);
         }
         // Not for a large write that follows nothing but itself.
-        let stream = self.waits.load(Relaxed) != 0
+        let stream = self.reads_wait.load(Relaxed) != 0
             && self.map.copied_before(written.start, stream) >= stream;
         if stream {
             self.ahead.begin(last, end);
         }
         self.start_copy(first, end, first < chunk || last < end, context)
+    }
+
+    /// Whether some of `first..=last` could not be read of late.
+    fn is_unreadable(&self, first: u64, last: u64) -> bool {
+        let bad = self.unreadable.load(Relaxed);
+        let (bad, nr) = (bad >> NR_BITS, bad & ((1 << NR_BITS) - 1));
+        first < bad + nr && bad <= last
     }
 
     /// Makes the copies that streams of writes will need next.
@@ -555,10 +562,10 @@ impl Cow {
                     continue;
                 }
                 needed = true;
-                // Looks again: somebody else may have been faster.
-                if self
-                    .start_copy(chunk, portion.end() - 1, true, Context::Ahead)
-                    .is_err()
+                // What was read in vain is on the original again.
+                let last = portion.end() - 1;
+                if self.is_unreadable(chunk, last)
+                    || self.start_copy(chunk, last, true, Context::Ahead).is_err()
                 {
                     break;
                 }
@@ -698,7 +705,7 @@ impl Cow {
 
     /// A copy was read by the time that the I/O had been submitted. Memory is such a device.
     fn read_at_once(self: &Arc<Self>, number: u32, result: Result) {
-        self.set_waits(false);
+        self.set_reads_wait(false);
         if result.is_err() || self.error().is_err() {
             self.ended.record(number, result);
             return self.clone().kick_copy();
@@ -720,11 +727,11 @@ impl Cow {
 
     /// Whether the last copy was read while its submitter did something else: else it was the
     /// processor's work, which is not better done ahead.
-    fn set_waits(&self, waits: bool) {
-        let waits = u32::from(waits);
+    fn set_reads_wait(&self, wait: bool) {
+        let wait = u32::from(wait);
         // Seldom changes, and many look.
-        if self.waits.load(Relaxed) != waits {
-            self.waits.store(waits, Relaxed);
+        if self.reads_wait.load(Relaxed) != wait {
+            self.reads_wait.store(wait, Relaxed);
         }
     }
 
@@ -812,7 +819,7 @@ impl Cow {
                 }
                 match phase {
                     Phase::Read if self.error().is_ok() => {
-                        self.set_waits(true);
+                        self.set_reads_wait(true);
                         let (mut writers, jobs) = self.was_read(job);
                         drop(jobs);
                         self.resume(&mut writers);

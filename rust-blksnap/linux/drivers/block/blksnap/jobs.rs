@@ -25,8 +25,8 @@ pub(crate) const JOBS: usize = 256;
 /// Memory that they may take together, in bytes.
 const MAX_BUFFERED: usize = 16 << 20;
 
-/// Beyond so much in flight, in bytes, nothing is copied ahead: those who write are ahead themselves.
-const MAX_AHEAD: usize = 2 << 20;
+/// Beyond so much, in bytes, nothing is copied ahead: those who write are ahead themselves.
+const MAX_BUFFERED_AHEAD: usize = 2 << 20;
 
 /// Contents of so many bytes are stored together.
 const BATCH: usize = 256 << 10;
@@ -284,7 +284,7 @@ impl Jobs {
             return None;
         }
         let (max, max_buffered) = match context {
-            Context::Ahead => (self.max / 2, MAX_AHEAD),
+            Context::Ahead => (self.max / 2, MAX_BUFFERED_AHEAD),
             Context::Submitter | Context::Worker => (self.max, MAX_BUFFERED),
         };
         if self.buffered > 0 && self.buffered + bytes > max_buffered {
