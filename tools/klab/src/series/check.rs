@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::apply::apply;
 use super::import::{Options, import};
 use super::store::{Mails, Store};
+use crate::exec::read_optional;
 use crate::git::Git;
 use crate::signals::Scratch;
 
@@ -105,7 +106,32 @@ fn form(store: &Store, mails: &Mails, in_base: &HashSet<String>) -> Result<Vec<S
             problems.push(format!("{name}: not listed in patches/series"));
         }
     }
+    if let Some(text) = read_optional(&store.patches().join("cover.md"))? {
+        problems.extend(cover(&text, mails.len()));
+    }
     Ok(problems)
+}
+
+/// What is wrong with how the cover letter counts: an item that begins with a number or a range in
+/// bold is about these mails, and together they are about all, in order.
+fn cover(text: &str, mails: usize) -> Option<String> {
+    let mut next = 1;
+    for line in text.lines() {
+        let bold = line.strip_prefix("- **");
+        let Some((range, _)) = bold.and_then(|rest| rest.split_once("**")) else {
+            continue;
+        };
+        if !range.starts_with(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse::<usize>(), last.parse::<usize>()) {
+            (Ok(first), Ok(last)) if first == next && first <= last => next = last + 1,
+            _ => return Some(format!("cover.md: {range} comes where mail {next} should")),
+        }
+    }
+    let told = next - 1;
+    (told != mails).then(|| format!("cover.md: tells of {told} mails, and there are {mails}"))
 }
 
 /// Applies, imports into an empty project, applies that, and compares.
@@ -281,6 +307,26 @@ mod tests {
         let base = bench.git.commit("base").unwrap();
         let report = check(&bench.store, &bench.git, &base).unwrap();
         assert_eq!(report.tree, Some(bench.git.tree("HEAD").unwrap()));
+    }
+
+    #[test]
+    fn the_cover_letter_tells_of_every_mail_once() {
+        let says = |items: &str| cover(items, 4);
+        assert_eq!(says("- **1-3** fix.\n  Among (2).\n- **4** adds.\n"), None);
+        assert_eq!(says("- **note** well.\n- **1-4** fix.\n"), None);
+        let problem = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            says("- **1-3** fix.\n"),
+            problem("cover.md: tells of 3 mails, and there are 4")
+        );
+        assert_eq!(
+            says("- **1-2** fix.\n- **4** adds.\n"),
+            problem("cover.md: 4 comes where mail 3 should")
+        );
+        assert_eq!(
+            says("* **1-4** fix.\n"),
+            problem("cover.md: tells of 0 mails, and there are 4")
+        );
     }
 
     #[test]
