@@ -30,6 +30,9 @@ const FIRST_GUESS: u64 = 1700;
 pub enum Profile {
     /// Small and fast.
     Release,
+    /// What `bench pin` measures: as release, without debugging of pinned layouts.
+    #[value(skip)]
+    Lean,
     /// Lock checking, assertions of the filesystems and of Rust.
     Debug,
     /// Finds memory that nothing points to any more.
@@ -40,6 +43,7 @@ impl Profile {
     pub fn name(self) -> &'static str {
         match self {
             Self::Release => "release",
+            Self::Lean => "lean",
             Self::Debug => "debug",
             Self::Leaks => "leaks",
         }
@@ -156,6 +160,7 @@ pub fn settings(store: &Store, series: bool, profile: Profile) -> Result<Vec<kco
     }
     match profile {
         Profile::Release => {}
+        Profile::Lean => fragments.extend(series.then_some("lean")),
         Profile::Debug => fragments.push("debug"),
         // Not with lock checking: that complains of how User Mode Linux starts processors then.
         Profile::Leaks => fragments.push("leaks"),

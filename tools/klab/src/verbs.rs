@@ -426,7 +426,7 @@ fn lab<'a>(
         checkout,
         groups: args.group.clone(),
         patience: match args.source.profile {
-            build::Profile::Release => 1,
+            build::Profile::Release | build::Profile::Lean => 1,
             build::Profile::Debug | build::Profile::Leaks => 3,
         },
     })
@@ -568,7 +568,13 @@ fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
 fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
     let kernel = |stock: bool, given: Option<&Path>| {
+        let profile = match args.source.profile {
+            // What is measured is not to be what debugging costs.
+            build::Profile::Release if !stock => build::Profile::Lean,
+            profile => profile,
+        };
         let source = Source {
+            profile,
             stock,
             ..args.source.clone()
         };
