@@ -46,7 +46,14 @@ proptest! {
         max in prop_oneof![Just(u32::MAX), 0..8u32],
         steps in prop::collection::vec(
             prop_oneof![
-                3 => (1..4usize << 20, prop_oneof![Just(Context::Worker), Just(Context::Ahead)])
+                3 => (
+                    prop_oneof![1..4usize << 20, 1..4096usize],
+                    prop_oneof![
+                        Just(Context::Submitter),
+                        Just(Context::Worker),
+                        Just(Context::Ahead),
+                    ],
+                )
                     .prop_map(|(bytes, context)| Step::Start(bytes, context)),
                 1 => (1..4usize << 20).prop_map(Step::GiveBack),
                 2 => any::<bool>().prop_map(Step::Finish),

@@ -250,7 +250,14 @@ fn without_memory_nothing_is_copied_ahead() {
         sim::no_pages(true);
         let ahead = bed.cow.start_copy(10, 11, true, Context::Ahead);
         assert_eq!(ahead, Err(Stop::Busy));
-        assert!(bed.cow.jobs.lock().take_reserve().is_some());
+        let reserve = bed.cow.jobs.lock().take_reserve();
+        assert!(reserve.is_some());
+
+        sim::no_pages(false);
+        let ahead = bed.cow.start_copy(10, 11, true, Context::Ahead);
+        assert_eq!(ahead, Ok(()));
+        sim::run_all();
+        assert_eq!(bed.cow.counters().chunks_copied, 2);
     });
 }
 

@@ -202,8 +202,7 @@ pub(crate) struct Cow {
     chunk_shift: u32,
     pub(crate) map: ChunkMap,
     ahead: Ahead,
-    /// Whether to read the original is to wait for it, see
-    /// [`set_reads_wait`](Self::set_reads_wait).
+    /// Whether reads of the original take a wait, see [`set_reads_wait`](Self::set_reads_wait).
     reads_wait: Atomic<u32>,
     pub(crate) storage: Arc<Storage>,
     /// What of the device lies under the storage, and reads as zeroes in the image.
@@ -532,7 +531,9 @@ impl Cow {
             end = end.max(ahead).min(self.map.chunks() - 1);
         }
         let end = last.max(end);
-        if self.is_unreadable(first, end) {
+        let bad = self.unreadable.load(Relaxed);
+        let (bad, nr) = (bad >> NR_BITS, bad & ((1 << NR_BITS) - 1));
+        if first < bad + nr && bad <= end {
             return self.start_copy(chunk, last, false, context);
         }
         // Not for a large write that follows nothing but itself.
@@ -542,13 +543,6 @@ impl Cow {
             self.ahead.begin(last, end);
         }
         self.start_copy(first, end, first < chunk || last < end, context)
-    }
-
-    /// Whether some of `first..=last` could not be read of late.
-    fn is_unreadable(&self, first: u64, last: u64) -> bool {
-        let bad = self.unreadable.load(Relaxed);
-        let (bad, nr) = (bad >> NR_BITS, bad & ((1 << NR_BITS) - 1));
-        first < bad + nr && bad <= last
     }
 
     /// Makes the copies that streams of writes will need next.
@@ -562,10 +556,10 @@ impl Cow {
                     continue;
                 }
                 needed = true;
-                // What was read in vain is on the original again.
-                let last = portion.end() - 1;
-                if self.is_unreadable(chunk, last)
-                    || self.start_copy(chunk, last, true, Context::Ahead).is_err()
+                // Looks again: somebody else may have been faster.
+                if self
+                    .start_copy(chunk, portion.end() - 1, true, Context::Ahead)
+                    .is_err()
                 {
                     break;
                 }
