@@ -20,7 +20,7 @@ fn state() -> impl Strategy<Value = State> {
 fn set(map: &ChunkMap, chunk: u64, state: State) {
     let mut room = map.room(chunk, 1, GFP_KERNEL).unwrap();
     assert!(map.install(chunk, 1, &mut room));
-    map.set(chunk, state);
+    map.set_run(chunk, 1, |_| state);
 }
 
 /// What `around` must say.
@@ -120,7 +120,7 @@ fn nothing_is_changed_where_there_is_no_memory() {
     assert!(map.room(700, 1, GFP_NOWAIT).is_err());
     fail_after(None);
     assert_eq!(map.get(700), State::Original);
-    map.set(700, State::Copied(1));
+    map.set_run(700, 1, |_| State::Copied(1));
     assert_eq!(map.get(700), State::Original);
     set(&map, 700, State::Copied(1));
     set(&map, 702, State::Copied(2));
@@ -131,7 +131,7 @@ fn nothing_is_changed_where_there_is_no_memory() {
     assert!(map.install(705, 1, &mut room));
     assert!(map.room(706, 2, GFP_NOWAIT).is_err());
     fail_after(None);
-    map.set(705, State::Copied(4));
+    map.set_run(705, 1, |_| State::Copied(4));
     let states = [700, 701, 702, 705, 703].map(|chunk| map.get(chunk));
     let copied = [1, 3, 2, 4].map(State::Copied);
     assert_eq!(states[..4], copied);
@@ -171,8 +171,8 @@ fn room_that_others_have_taken_is_not_enough() {
     let mut mine = map.room(5, 2, GFP_KERNEL).unwrap();
     let mut late = map.room(20, 1, GFP_KERNEL).unwrap();
     assert!(map.install(5, 2, &mut mine));
-    map.set(5, State::Copying(1));
-    map.set(6, State::Copying(1));
+    map.set_run(5, 1, |_| State::Copying(1));
+    map.set_run(6, 1, |_| State::Copying(1));
     // What is there is not replaced by something smaller.
     assert!(map.install(20, 1, &mut late));
     for chunk in 10..14 {
@@ -214,6 +214,6 @@ fn every_allocation_of_a_new_map_may_fail() {
 #[test]
 fn chunks_that_are_not_there_are_on_the_original() {
     let map = ChunkMap::new(10).unwrap();
-    map.set(u64::MAX, State::Copied(1));
+    map.set_run(u64::MAX, 1, |_| State::Copied(1));
     assert_eq!(map.get(u64::MAX), State::Original);
 }

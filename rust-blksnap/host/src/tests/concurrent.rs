@@ -89,11 +89,11 @@ fn a_state_brings_along_what_it_stands_for() {
             thread::spawn(move || {
                 let mut room = map.room(3, 1, GFP_NOWAIT).unwrap();
                 assert!(map.install(3, 1, &mut room));
-                map.set(3, State::Copying(1));
+                map.set_run(3, 1, |_| State::Copying(1));
                 done.store(1, Relaxed);
-                map.set(3, State::Storing(1));
+                map.set_run(3, 1, |_| State::Storing(1));
                 done.store(2, Relaxed);
-                map.set(3, State::Copied(9));
+                map.set_run(3, 1, |_| State::Copied(9));
             })
         };
         let least = match map.get(3) {
@@ -116,7 +116,7 @@ fn a_list_becomes_words_unseen() {
         for chunk in [1, 9, 5] {
             let mut room = map.room(chunk, 1, GFP_NOWAIT).unwrap();
             assert!(map.install(chunk, 1, &mut room));
-            map.set(chunk, State::Copied(chunk));
+            map.set_run(chunk, 1, |_| State::Copied(chunk));
         }
         let done = Arc::new(Atomic::<u32>::new(0));
         let writer = {
@@ -125,9 +125,9 @@ fn a_list_becomes_words_unseen() {
                 done.store(1, Relaxed);
                 let mut room = map.room(3, 1, GFP_NOWAIT).unwrap();
                 assert!(map.install(3, 1, &mut room));
-                map.set(3, State::Copying(1));
+                map.set_run(3, 1, |_| State::Copying(1));
                 done.store(2, Relaxed);
-                map.set(3, State::Storing(1));
+                map.set_run(3, 1, |_| State::Storing(1));
             })
         };
         let least = match map.get(3) {
@@ -180,7 +180,7 @@ impl Chunk {
         for chunk in [0, 1, 2] {
             let mut room = cow.map.room(chunk, 1, GFP_NOWAIT).unwrap();
             assert!(cow.map.install(chunk, 1, &mut room));
-            cow.map.set(chunk, State::Copied(chunk));
+            cow.map.set_run(chunk, 1, |_| State::Copied(chunk));
         }
         Arc::new(Chunk {
             cow,
@@ -211,7 +211,7 @@ impl Chunk {
                     let mut jobs = self.cow.jobs.lock();
                     if jobs.get(number).is_some() {
                         self.copy.store(read, Relaxed);
-                        self.cow.map.set(CHUNK, State::Storing(number));
+                        self.cow.map.set_run(CHUNK, 1, |_| State::Storing(number));
                         jobs.is_read(number);
                     }
                 }
@@ -225,7 +225,9 @@ impl Chunk {
     fn start(&self) -> u32 {
         let mut jobs = self.cow.jobs.lock();
         let permit = jobs.permit(4096, Context::Worker).unwrap();
-        self.cow.map.set(CHUNK, State::Copying(permit.job));
+        self.cow
+            .map
+            .set_run(CHUNK, 1, |_| State::Copying(permit.job));
         let job = Job {
             first: CHUNK,
             chunks: 1,
@@ -248,7 +250,7 @@ impl Chunk {
     fn finish(&self, number: u32) {
         let mut jobs = self.cow.jobs.lock();
         if jobs.get(number).is_some() {
-            self.cow.map.set(CHUNK, State::Original);
+            self.cow.map.set_run(CHUNK, 1, |_| State::Original);
             jobs.finish(number, false);
         }
     }

@@ -286,14 +286,9 @@ impl ChunkMap {
         fits.unwrap_or(true)
     }
 
-    /// Changes the state of a chunk for which there is room. What was done before is seen by
-    /// whoever gets the new state. Under the jobs' lock.
-    pub(crate) fn set(&self, chunk: u64, state: State) {
-        self.set_run(chunk, 1, |_| state);
-    }
-
-    /// The same for `first` and the `chunks - 1` that follow it in its region, with the state that
-    /// `state` says for their place in the run.
+    /// Changes the state of `first` and the `chunks - 1` that follow it in its region, for which
+    /// there is room, to what `state` says for their place in the run. What was done before is seen
+    /// by whoever gets the new state. Under the jobs' lock.
     pub(crate) fn set_run(&self, first: u64, chunks: u64, state: impl Fn(u64) -> State) {
         let (region, index) = (first / REGION, first % REGION);
         if let Some(words) = self.words(region) {

@@ -101,12 +101,16 @@ mod tests {
         Ok(())
     }
 
+    fn set(map: &ChunkMap, chunk: u64, state: State) {
+        map.set_run(chunk, 1, |_| state);
+    }
+
     #[test]
     fn states_survive_the_map() -> Result {
         let map = ChunkMap::new(1025)?;
         assert_eq!(map.get(1024), State::Original);
         // A chunk for which there is no room stays what it is.
-        map.set(1024, State::Copied(1));
+        set(&map, 1024, State::Copied(1));
         assert_eq!(map.get(1024), State::Original);
 
         let mut room = map.room(1024, 1, GFP_KERNEL)?;
@@ -117,7 +121,7 @@ mod tests {
             State::Copied(1 << 40),
             State::Original,
         ] {
-            map.set(1024, state);
+            set(&map, 1024, state);
             assert_eq!(map.get(1024), state);
         }
         Ok(())
@@ -130,7 +134,7 @@ mod tests {
             let chunk = 512 + chunk * 5 % 512;
             let mut room = map.room(chunk, 1, GFP_KERNEL)?;
             assert!(map.install(chunk, 1, &mut room));
-            map.set(chunk, State::Copied(chunk * 3));
+            set(&map, chunk, State::Copied(chunk * 3));
         }
         for chunk in 512..1024 {
             assert_eq!(map.get(chunk), State::Copied(chunk * 3));
@@ -148,9 +152,9 @@ mod tests {
 
         let mut room = map.room(4, 3, GFP_KERNEL)?;
         assert!(map.install(4, 3, &mut room));
-        map.set(4, State::Copied(7));
-        map.set(5, State::Copied(8));
-        map.set(6, State::Copied(10));
+        set(&map, 4, State::Copied(7));
+        set(&map, 5, State::Copied(8));
+        set(&map, 6, State::Copied(10));
         assert_eq!(map.run(0, 1999, u64::MAX, |_| State::Original), 4);
         assert_eq!(map.run(4, 1999, u64::MAX, |i| State::Copied(7 + i)), 2);
         Ok(())
