@@ -434,6 +434,35 @@ static const char *flaw(const struct map *map)
 	return NULL;
 }
 
+static bool is_shared(const struct map *map)
+{
+	unsigned int i;
+
+	for (i = 0; i < map->head.fm_mapped_extents; i++)
+		if (map->extents[i].fe_flags & FIEMAP_EXTENT_SHARED)
+			return true;
+	return false;
+}
+
+/*
+ * The mapping when nobody but for a moment has a share in it: while btrfs moves its
+ * metadata, two trees refer to what a leaf refers to.  Who shares blocks for good does so
+ * when the patience for that has come to its end.
+ */
+static int get_lasting_map(int fd, struct map *map)
+{
+	static int patience = 5000;	/* ms */
+
+	for (;;) {
+		if (get_map(fd, map))
+			return -1;
+		if (!is_shared(map) || !patience)
+			return 0;
+		patience--;
+		usleep(1000);
+	}
+}
+
 static bool same(const struct map *a, const struct map *b)
 {
 	unsigned int i;
@@ -563,7 +592,7 @@ int main(int argc, char **argv)
 		if (!active)
 			continue;
 		pins++;
-		if (get_map(fd, &now))
+		if (get_lasting_map(fd, &now))
 			return 1;
 		wrong = check_pinned(path, fd);
 		if (flaw(&now) || !same(&first, &now) || wrong) {
