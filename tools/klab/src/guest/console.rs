@@ -35,11 +35,14 @@ const COMPLAINTS: [&str; 30] = [
 ];
 
 /// Messages that hold such a word and are none.
-const HARMLESS: [&str; 2] = [
+const HARMLESS: [&str; 4] = [
     // Printed by lockdep itself when it is configured.
     "WARNING: lockdep is configured",
     // Tests of KUnit's own that fail on purpose are marked so.
     "KUnit: expected failure",
+    // What finds leaks, when it begins.
+    "kmemleak: Kernel memory leak detector initialized",
+    "kmemleak: Automatic memory scanning thread started",
 ];
 
 /// The lines of a console log that are complaints.
@@ -62,14 +65,16 @@ mod tests {
             [    2.5] WARNING: possible circular locking dependency detected\n\
             [    3.0] INFO: task writer:12 blocked for more than 60 seconds.\n\
             [    4.0] XFS: Assertion failed: x, file: fs/xfs/a.c, line: 1\n\
-            [    5.0] rust_kernel: panicked at drivers/block/x.rs:1:1\n";
-        assert_eq!(complaints(log).len(), 5);
+            [    5.0] rust_kernel: panicked at drivers/block/x.rs:1:1\n\
+            [    6.0] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)\n";
+        assert_eq!(complaints(log).len(), 6);
     }
 
     #[test]
     fn ordinary_messages_are_none() {
         let log = "Warning: unable to open an initial console.\n\
-            BUGFIX applied\nEXT4-fs (ubda): mounted filesystem\nexit debugging enabled\n";
+            BUGFIX applied\nEXT4-fs (ubda): mounted filesystem\nexit debugging enabled\n\
+            kmemleak: Kernel memory leak detector initialized (mem pool available: 1)\n";
         assert!(complaints(log).is_empty());
     }
 }
