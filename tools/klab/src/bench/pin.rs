@@ -523,7 +523,7 @@ fn fragmented(fs: &str, path: &Path, pieces: u64) -> Result<()> {
 }
 
 /// Takes a file out of the page cache, so that its header has to be read, as it has when a machine
-/// starts. With the series it is read each time: a pin leaves nothing in the page cache.
+/// starts. With the series it is read each time.
 fn forget(path: &Path) -> Result<()> {
     let file = File::open(path)?;
     Ok(rustix::fs::fadvise(

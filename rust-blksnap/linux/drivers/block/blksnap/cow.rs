@@ -202,7 +202,7 @@ pub(crate) struct Cow {
     chunk_shift: u32,
     pub(crate) map: ChunkMap,
     ahead: Ahead,
-    /// Whether reads of the original take a wait, see [`set_reads_wait`](Self::set_reads_wait).
+    /// Whether reads of the original are waited for, see [`set_reads_wait`](Self::set_reads_wait).
     reads_wait: Atomic<u32>,
     pub(crate) storage: Arc<Storage>,
     /// What of the device lies under the storage, and reads as zeroes in the image.
