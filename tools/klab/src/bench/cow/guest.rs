@@ -587,7 +587,8 @@ impl Bench {
         if !self.wants("memory") {
             return Ok(());
         }
-        let writes = if self.args.quick { 32 * KIB } else { 128 * KIB };
+        // So many that what else the kernel allocates meanwhile is little for each.
+        let writes = if self.args.quick { 32 * KIB } else { 512 * KIB };
         // The first time is for the allocators to get their caches.
         for (round, region) in [32 * KIB, 4 * KIB, 32 * KIB, 256 * KIB, 2 * MIB]
             .into_iter()
