@@ -106,6 +106,22 @@ int layout_refuse(struct layout_context *ctx, int error, const char *fmt, ...)
 }
 EXPORT_SYMBOL_GPL(layout_refuse);
 
+/**
+ * layout_refuse_extent - say which kind of extent a file must not have
+ * @ctx: context of the pin
+ * @why: as in layout_refuse()
+ *
+ * For holes, and what is written where nothing may be.  Sets @ctx->unfit.
+ *
+ * Return: -EINVAL.
+ */
+int layout_refuse_extent(struct layout_context *ctx, const char *why)
+{
+	ctx->unfit = true;
+	return layout_refuse(ctx, -EINVAL, "%s", why);
+}
+EXPORT_SYMBOL_GPL(layout_refuse_extent);
+
 #ifdef CONFIG_LAYOUT_DEBUG
 static int layout_record(struct layout_context *ctx,
 			 const struct layout_extent *extent)
@@ -211,7 +227,7 @@ static int layout_flush(struct layout_context *ctx)
 VISIBLE_IF_KUNIT int layout_finish(struct layout_context *ctx)
 {
 	if (ctx->next < ctx->end)
-		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
+		return layout_refuse_extent(ctx, "has unallocated extents");
 	return layout_flush(ctx);
 }
 EXPORT_SYMBOL_IF_KUNIT(layout_finish);
@@ -242,7 +258,7 @@ int layout_emit(struct layout_context *ctx, const struct layout_extent *extent)
 	if (ctx->next >= ctx->end)
 		return 0;
 	if (next.pos > ctx->next)
-		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
+		return layout_refuse_extent(ctx, "has unallocated extents");
 	skip = ctx->next - next.pos;
 	if (skip >= next.len)
 		return 0;
@@ -252,7 +268,7 @@ int layout_emit(struct layout_context *ctx, const struct layout_extent *extent)
 
 	if ((ctx->require & LAYOUT_REQUIRE_UNWRITTEN) &&
 	    !(next.flags & LAYOUT_EXTENT_UNWRITTEN))
-		return layout_refuse(ctx, -EINVAL, "has written extents");
+		return layout_refuse_extent(ctx, "has written extents");
 
 	if (!ctx->bdev)
 		ctx->bdev = next.bdev;
@@ -493,6 +509,7 @@ int vfs_pin_layout_locked(struct file *file, struct layout_context *ctx)
 		return -EINVAL;
 	ctx->file = file;
 	ctx->bdev = NULL;
+	ctx->unfit = false;
 
 	error = layout_check(file, ctx);
 	if (error)
@@ -610,6 +627,9 @@ static int layout_check_extend(struct file *file, struct layout_context *ctx,
 	if (!IS_ALIGNED(i_size_read(inode), align))
 		return layout_refuse(ctx, -EINVAL,
 				     "does not end at the end of a block");
+	/* What lies behind the part that is pinned is not ours. */
+	if (ctx->need)
+		return layout_refuse(ctx, -EINVAL, "is not pinned as a whole");
 	if (size <= ctx->size || !IS_ALIGNED(size, align))
 		return layout_refuse(ctx, -EINVAL,
 				     "cannot be extended from %lld to %lld bytes",

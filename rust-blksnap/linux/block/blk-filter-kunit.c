@@ -26,6 +26,7 @@ struct tap {
 	bool				take_over;
 	struct bio			*taken;
 	unsigned int			seen;
+	unsigned int			gone;
 	unsigned int			detached;
 };
 
@@ -54,6 +55,7 @@ static void tap_reset(struct tap *tap)
 	tap->take_over = false;
 	tap->taken = NULL;
 	tap->seen = 0;
+	tap->gone = 0;
 	tap->detached = 0;
 }
 
@@ -76,6 +78,14 @@ static struct blkfilter *tap_attach(struct blkfilter_operations *ops,
 static int tap_may_detach(struct blkfilter *flt)
 {
 	return container_of(flt, struct tap, flt)->refuse;
+}
+
+/* It is not off its device yet. */
+static void tap_gone(struct blkfilter *flt)
+{
+	if (!blkfilter_is_detached(flt) &&
+	    rcu_access_pointer(flt->bdev->bd_filter) == flt)
+		container_of(flt, struct tap, flt)->gone++;
 }
 
 static void tap_detach(struct blkfilter *flt)
@@ -114,6 +124,7 @@ static struct tap one = {
 		.name		= "kunit-one",
 		.attach		= tap_attach,
 		.may_detach	= tap_may_detach,
+		.gone		= tap_gone,
 		.detach		= tap_detach,
 		.ctl		= tap_ctl,
 		.submit_bio	= tap_submit_bio,
@@ -198,6 +209,8 @@ static int bed_io(struct bed *bed, blk_opf_t opf)
 	bio_init(&bio, bed->disk->part0, &vec, 1, opf);
 	bio.bi_iter.bi_sector = 8;
 	__bio_add_page(&bio, ZERO_PAGE(0), SECTOR_SIZE, 0);
+	if (!bio_has_data(&bio))
+		bio.bi_vcnt = 0;
 	ret = submit_bio_wait(&bio);
 	bio_uninit(&bio);
 	return ret;
@@ -225,6 +238,7 @@ static void filter_test_one_a_device(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, one.detached, 0);
 
 	KUNIT_EXPECT_EQ(test, 0, bed_detach(bed, "kunit-one"));
+	KUNIT_EXPECT_EQ(test, one.gone, 0);
 	KUNIT_EXPECT_EQ(test, one.detached, 1);
 	KUNIT_EXPECT_EQ(test, -ENOENT, bed_detach(bed, "kunit-one"));
 	KUNIT_EXPECT_EQ(test, 0, bed_attach(bed, "kunit-two"));
@@ -263,21 +277,34 @@ static void filter_test_ctl(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -ENOTTY, bed_ctl(bed, "kunit-two", 7, &number));
 }
 
+/* Every way to modify a device, and none to read it. */
 static void filter_test_sees(struct kunit *test)
 {
+	static const blk_opf_t modify[] = {
+		REQ_OP_WRITE,
+		REQ_OP_WRITE | REQ_FUA,
+		REQ_OP_WRITE | REQ_PREFLUSH,
+		REQ_OP_WRITE_ZEROES,
+		REQ_OP_DISCARD,
+		REQ_OP_SECURE_ERASE,
+	};
 	struct bed *bed = test->priv;
+	unsigned int i;
 
 	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-one"));
 	KUNIT_EXPECT_EQ(test, 0, bed_io(bed, REQ_OP_READ));
 	KUNIT_EXPECT_EQ(test, one.seen, 0);
-	KUNIT_EXPECT_EQ(test, 0, bed_io(bed, REQ_OP_WRITE));
-	KUNIT_EXPECT_EQ(test, one.seen, 1);
-	KUNIT_EXPECT_EQ(test, bed->writes, 1);
+	for (i = 0; i < ARRAY_SIZE(modify); i++) {
+		KUNIT_EXPECT_EQ(test, 0, bed_io(bed, modify[i]));
+		KUNIT_EXPECT_EQ(test, one.seen, i + 1);
+		KUNIT_EXPECT_EQ(test, bed->writes, i + 1);
+	}
 
 	KUNIT_ASSERT_EQ(test, 0, bed_detach(bed, "kunit-one"));
-	KUNIT_EXPECT_EQ(test, 0, bed_io(bed, REQ_OP_WRITE));
-	KUNIT_EXPECT_EQ(test, one.seen, 1);
-	KUNIT_EXPECT_EQ(test, bed->writes, 2);
+	for (i = 0; i < ARRAY_SIZE(modify); i++) {
+		KUNIT_EXPECT_EQ(test, 0, bed_io(bed, modify[i]));
+		KUNIT_EXPECT_EQ(test, one.seen, ARRAY_SIZE(modify));
+	}
 }
 
 static void filter_test_end_io(struct bio *bio)
@@ -397,6 +424,7 @@ static void filter_test_device_gone(struct kunit *test)
 	one.refuse = -EBUSY;
 	del_gendisk(bed->disk);
 	bed->gone = true;
+	KUNIT_EXPECT_EQ(test, one.gone, 1);
 	KUNIT_EXPECT_EQ(test, one.detached, 1);
 	KUNIT_EXPECT_TRUE(test, blkfilter_is_detached(&one.flt));
 	one.refuse = 0;
@@ -406,7 +434,13 @@ static void filter_test_device_gone(struct kunit *test)
 
 static int filter_test_init(struct kunit *test)
 {
-	struct queue_limits lim = { .features = BLK_FEAT_NOWAIT };
+	struct queue_limits lim = {
+		.features = BLK_FEAT_NOWAIT | BLK_FEAT_WRITE_CACHE |
+			    BLK_FEAT_FUA,
+		.max_hw_discard_sectors = UINT_MAX,
+		.max_write_zeroes_sectors = UINT_MAX,
+		.max_secure_erase_sectors = UINT_MAX,
+	};
 	unsigned long addr;
 	struct bed *bed;
 	int ret;

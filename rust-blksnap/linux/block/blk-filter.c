@@ -446,8 +446,12 @@ void blkfilter_bdev_gone(struct block_device *bdev)
 	guard(rwsem_write)(&blkfilter_sem);
 
 	flt = blkfilter_of(bdev);
-	if (flt)
-		blkfilter_detach(bdev, flt);
+	if (!flt)
+		return;
+	/* The queue is still running: writes would pass without being seen. */
+	if (flt->ops->gone)
+		flt->ops->gone(flt);
+	blkfilter_detach(bdev, flt);
 }
 
 /* The filter that a request by user space is for. */

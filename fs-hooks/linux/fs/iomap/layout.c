@@ -28,12 +28,12 @@ static int iomap_layout_iter(struct iomap_iter *iter,
 		return layout_refuse(ctx, -EINVAL, "is inline");
 	default:
 		/* A hole, or an allocation that did not take place yet. */
-		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
+		return layout_refuse_extent(ctx, "has unallocated extents");
 	}
 
 	/* Reserved, but not allocated: there is no block yet. */
 	if (iomap->addr == IOMAP_NULL_ADDR)
-		return layout_refuse(ctx, -EINVAL, "has unallocated extents");
+		return layout_refuse_extent(ctx, "has unallocated extents");
 	/*
 	 * After a crash the blocks could belong to somebody else.  A change of
 	 * only the times, which a fault makes before it is refused, may keep a

@@ -60,11 +60,13 @@ struct layout_extent {
  * @start: first byte of the file that the filesystem has to emit
  * @end: end of what it has to emit, which it may lower to @need or a hole behind
  *	that; both are multiples of PAGE_SIZE
+ * @unfit: the file was refused only for an extent, which is a hole or is written
+ *	where none may be: without its content it could be made to fit
  *
  * The holder sets the first four and zeroes the rest before the first use.  It
  * belongs to the pin from vfs_pin_layout() to vfs_unpin_layout() and must not
  * move or go away between the two.  In between the holder may read @size, and
- * replace @actor before it extends the file.
+ * replace @actor before it extends the file.  After a refusal it may read @unfit.
  */
 struct layout_context {
 	int (*actor)(struct layout_context *ctx,
@@ -76,6 +78,7 @@ struct layout_context {
 	loff_t			size;
 	loff_t			start;
 	loff_t			end;
+	bool			unfit;
 
 	/* private: */
 	struct file		*file;
@@ -126,6 +129,7 @@ int layout_emit(struct layout_context *ctx, const struct layout_extent *extent);
 int bmap_pin_layout(struct file *file, struct layout_context *ctx);
 __printf(3, 4)
 int layout_refuse(struct layout_context *ctx, int error, const char *fmt, ...);
+int layout_refuse_extent(struct layout_context *ctx, const char *why);
 #else
 #define bmap_pin_layout		NULL
 
@@ -133,6 +137,12 @@ static inline __printf(3, 4)
 int layout_refuse(struct layout_context *ctx, int error, const char *fmt, ...)
 {
 	return error;
+}
+
+static inline int layout_refuse_extent(struct layout_context *ctx,
+				       const char *why)
+{
+	return -EINVAL;
 }
 #endif
 

@@ -25,9 +25,10 @@ struct module;
  *	    nothing else on the filter before this has returned.
  * @may_detach: asked before user space detaches the filter; a negative errno
  *		refuses.  Optional.
+ * @gone: the device is going away, which cannot be refused.  The filter still
+ *	  sees what is written, but soon will not; ->detach() follows.  Optional.
  * @detach: the filter is off its device, and no ->submit_bio() is running or
- *	    will run again.  Also called when the device goes away, which
- *	    cannot be refused.
+ *	    will run again.
  * @ctl: command from user space.  @buf has *@len bytes; the driver stores the
  *	 number of bytes that it wrote back in *@len.  Optional.
  * @submit_bio: look at a bio that modifies the device.  Returns %true to let
@@ -37,7 +38,7 @@ struct module;
  *		sector is relative to the whole disk.  Must not wait for I/O to any
  *		device: what it submits is not started before it returns.
  *
- * ->attach(), ->may_detach(), ->detach() and ->ctl() may sleep and are
+ * ->attach(), ->may_detach(), ->gone(), ->detach() and ->ctl() may sleep and are
  * serialised against each other, except that several ->ctl() may run at once.
  */
 struct blkfilter_operations {
@@ -47,6 +48,7 @@ struct blkfilter_operations {
 	struct blkfilter *(*attach)(struct blkfilter_operations *ops,
 				    struct block_device *bdev);
 	int		(*may_detach)(struct blkfilter *flt);
+	void		(*gone)(struct blkfilter *flt);
 	void		(*detach)(struct blkfilter *flt);
 	int		(*ctl)(struct blkfilter *flt, unsigned int cmd,
 			       void __user *buf, u32 *len);

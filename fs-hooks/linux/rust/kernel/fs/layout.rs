@@ -8,11 +8,13 @@
 //! C header: [`include/linux/layout.h`](srctree/include/linux/layout.h)
 
 use crate::{
+    alloc::AllocError,
     bindings,
     block::bdev::BlockDevice,
     container_of,
-    error::{from_result, to_result, Result},
+    error::{from_result, to_result, Error, Result},
     fs::File,
+    page::PAGE_SIZE,
     prelude::*,
     sync::aref::ARef,
     types::Opaque,
@@ -55,6 +57,63 @@ impl Extent {
     }
 }
 
+/// Why a file was not pinned.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    /// What to tell user space.
+    pub error: Error,
+
+    /// It was for an extent only: a hole, or one that is written where none may be.
+    /// [`make_unwritten`] helps.
+    pub unfit: bool,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self {
+            error,
+            unfit: false,
+        }
+    }
+}
+
+impl From<AllocError> for Refused {
+    fn from(error: AllocError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
+}
+
+/// Gives the content of `file` up, so that all of it can be pinned with [`require::UNWRITTEN`]:
+/// holes are allocated, and all extents are unwritten. A file that does not end with a page, or
+/// with a block of its filesystem, is made so much larger.
+///
+/// May sleep, and waits for a frozen filesystem.
+///
+/// # Errors
+///
+/// [`EOPNOTSUPP`] if the filesystem cannot do it, [`EINVAL`] for an empty file, and what
+/// `fallocate()` fails with otherwise, such as [`ENOSPC`].
+pub fn make_unwritten(file: &File) -> Result {
+    let size = file.size().next_multiple_of(unit(file));
+    let size = i64::try_from(size).map_err(|_| EFBIG)?;
+    let mode = bindings::FALLOC_FL_ZERO_RANGE as c_int;
+    // SAFETY: The file is valid.
+    to_result(unsafe { bindings::vfs_fallocate(file.as_ptr(), mode, 0, size) })
+}
+
+/// Files are extended in multiples of so many bytes.
+fn unit(file: &File) -> u64 {
+    // SAFETY: The file is valid, and so is its inode while it is open.
+    let block_bits = unsafe { (*(*file.as_ptr()).f_inode).i_blkbits };
+    PAGE_SIZE.max(1 << block_bits) as u64
+}
+
 /// A pinned layout. Dropping it unpins the file, which may sleep.
 pub struct PinnedLayout {
     context: Pin<KBox<Context>>,
@@ -87,14 +146,14 @@ impl PinnedLayout {
     /// # Errors
     ///
     /// [`EBUSY`] if somebody else has pinned it, [`EINVAL`] for a file that is not suitable (the
-    /// kernel log says why), [`ETXTBSY`] if others write to it, what `actor` returns, and I/O
-    /// errors. Nothing stays pinned then.
+    /// kernel log says why, and [`Refused::unfit`] whether that can be helped), [`ETXTBSY`] if
+    /// others write to it, what `actor` returns, and I/O errors. Nothing stays pinned then.
     pub fn new<F: FnMut(&Extent) -> Result>(
         file: ARef<File>,
         name: &'static CStr,
         require: u32,
         mut actor: F,
-    ) -> Result<Self> {
+    ) -> Result<Self, Refused> {
         // Taken here, since the initialiser would move the closure.
         let closure: *mut c_void = (&raw mut actor).cast();
         let init = pin_init!(Context {
@@ -114,8 +173,14 @@ impl PinnedLayout {
         // INVARIANT: `actor` will not be called again.
         // SAFETY: Nobody else uses the field, since no call is running.
         unsafe { *context.actor.get() = ptr::null_mut() };
-        to_result(ret)?;
-        Ok(Self { context, file })
+        match to_result(ret) {
+            Ok(()) => Ok(Self { context, file }),
+            Err(error) => Err(Refused {
+                error,
+                // SAFETY: The call is over, and nobody else uses the context.
+                unfit: unsafe { (*context.raw.get()).unfit },
+            }),
+        }
     }
 
     /// Makes the file `size` bytes large, pins what was added, and calls `actor` with each extent
@@ -152,6 +217,12 @@ impl PinnedLayout {
     /// The pinned file.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Whether the file ends with a page and with a block of its filesystem: one that does not
+    /// cannot be extended.
+    pub fn ends_with_block(&self) -> bool {
+        self.file.size() % unit(&self.file) == 0
     }
 
     /// How many bytes are pinned, from the start of the file.

@@ -30,6 +30,12 @@ impl Ranges {
         Self(ranges)
     }
 
+    /// Whether the first `sectors`, which are some, are all in the set.
+    pub(crate) fn start_with(&self, sectors: u64) -> bool {
+        let first = self.0.first();
+        first.is_some_and(|r| r.start == 0 && r.end >= sectors.max(1))
+    }
+
     /// The parts of `range`, which is not empty, that are in the set, in order.
     pub(crate) fn within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let first = self.0.partition_point(|r| r.end <= range.start);

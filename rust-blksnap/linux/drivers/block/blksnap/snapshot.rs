@@ -13,6 +13,7 @@ use crate::{
     module_parameters,
     ranges::Ranges,
     report::Report,
+    space::UNIT,
     storage::Storage,
     trace,
     tracker::{Device, Membership},
@@ -20,7 +21,7 @@ use crate::{
 };
 use kernel::{
     block::{
-        bdev::BlockDevice,
+        bdev::{BlockDevice, FrozenFilesystem},
         bio_disk::{BioDisk, Geometry},
         filter::Freezing,
     },
@@ -63,9 +64,21 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether what is on `bdev` is, or is about to be, as it was at some moment.
+    /// Whether what is on `bdev` is, or is about to be, as it was at some moment: it is on one of
+    /// the devices, or on an image.
     fn holds(&self, bdev: &BlockDevice) -> bool {
-        !matches!(self.phase, Phase::Open) && self.devices.iter().any(|d| bdev.is_on(d.bdev()))
+        match &self.phase {
+            Phase::Open => false,
+            Phase::Busy => self.has_below(bdev),
+            Phase::Taken(taken) => {
+                let mut images = taken.iter().filter_map(|t| t.disk.as_ref());
+                self.has_below(bdev) || images.any(|image| bdev.is_on(image.bdev()))
+            }
+        }
+    }
+
+    fn has_below(&self, bdev: &BlockDevice) -> bool {
+        self.devices.iter().any(|d| bdev.is_on(d.bdev()))
     }
 
     /// Whether it can still be taken.
@@ -217,7 +230,13 @@ impl Snapshots {
 
     /// Adds a device.
     pub(crate) fn add(&self, uuid: Uuid, device: Arc<Device>) -> Result {
+        let (major, minor) = device.bdev().dev();
+        if device.bdev().sectors() == 0 {
+            pr_err!("{major}:{minor} is empty\n");
+            return Err(ENODEV);
+        }
         let mut list = self.list.lock();
+        hidden_on(&list, device.bdev())?;
         let snapshot = find(&mut list, uuid)?;
         if !matches!(snapshot.phase, Phase::Open) {
             return Err(EBUSY);
@@ -358,13 +377,13 @@ impl Snapshots {
                 with_fs.push(partition, GFP_KERNEL)?;
             }
         }
-        let mut frozen_fs = KVec::with_capacity(with_fs.len(), GFP_KERNEL)?;
+        sort_by_level(&mut with_fs);
+        let mut frozen_fs = FrozenFilesystems(KVec::with_capacity(with_fs.len(), GFP_KERNEL)?);
         let mut freezing = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
         let mut frozen = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
 
-        // What was added later may be stacked on what was added before, whose filesystem it needs.
-        for bdev in with_fs.iter().rev() {
-            frozen_fs.push(bdev.freeze_filesystem()?, GFP_KERNEL)?;
+        for bdev in &with_fs {
+            frozen_fs.0.push(bdev.freeze_filesystem()?, GFP_KERNEL)?;
         }
         for member in taken {
             if member.device.bdev().has_direct_access() {
@@ -462,6 +481,31 @@ impl Snapshots {
     }
 }
 
+/// Sorts devices so that each comes before those that it is on: to freeze a filesystem, or to thaw
+/// it, may take I/O to what is below.
+fn sort_by_level(devices: &mut KVec<ARef<BlockDevice>>) {
+    for at in 0..devices.len() {
+        let rest = &devices[at..];
+        let is_on = |a: &BlockDevice, b: &BlockDevice| !a.overlaps(b) && a.is_on(b);
+        let top = rest
+            .iter()
+            .position(|bdev| !rest.iter().any(|other| is_on(other, bdev)));
+        // There is one, unless somebody builds a loop of devices right now.
+        devices.swap(at, at + top.unwrap_or(0));
+    }
+}
+
+/// Filesystems, in the order in which they were frozen. They are thawed in the opposite one.
+struct FrozenFilesystems(KVec<FrozenFilesystem>);
+
+impl Drop for FrozenFilesystems {
+    fn drop(&mut self) {
+        while let Some(last) = self.0.pop() {
+            drop(last);
+        }
+    }
+}
+
 /// A queue that a device has to itself.
 struct CopyQueue {
     snapshots: Arc<Snapshots>,
@@ -490,13 +534,20 @@ fn has_namesake(list: &[Snapshot], device: &Device) -> bool {
         .any(|d| d.bdev().dev_t() == device.bdev().dev_t() && d.bdev() != device.bdev())
 }
 
-/// What of a device lies under the storage of any snapshot.
+/// What of a device lies under the storage of any snapshot. It must not be all.
 fn hidden_on(list: &[Snapshot], bdev: &BlockDevice) -> Result<Ranges> {
     let mut ranges = KVVec::new();
     for snapshot in list {
         snapshot.storage.within(bdev, &mut ranges)?;
     }
-    Ok(Ranges::new(ranges))
+    let ranges = Ranges::new(ranges);
+    // What is too little for a piece of storage is left out at its end.
+    if ranges.start_with(bdev.sectors().saturating_sub(UNIT - 1)) {
+        let (major, minor) = bdev.dev();
+        pr_err!("all of {major}:{minor} is difference storage\n");
+        return Err(EINVAL);
+    }
+    Ok(ranges)
 }
 
 impl Taken {

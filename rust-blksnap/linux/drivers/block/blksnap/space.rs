@@ -59,12 +59,10 @@ pub(crate) struct Space {
     size: Atomic<u64>,
     limit: Atomic<u64>,
     used: Atomic<u64>,
-    /// How much may be used until somebody should see to it that there is more, or [`GROWING`].
+    /// How much may be used until somebody should see to it that there is more, or
+    /// [`GROWING`](Self::GROWING).
     mark: Atomic<u64>,
 }
-
-/// Somebody sees to it that there is more.
-const GROWING: u64 = u64::MAX;
 
 /// What became of asking for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +76,11 @@ pub(crate) enum Room {
 }
 
 impl Space {
+    /// A mark that is never reached, while there is to be more: who finds no room is to wait.
+    pub(crate) const GROWING: u64 = u64::MAX;
+
     /// A mark that is never reached.
-    pub(crate) const NEVER: u64 = GROWING - 1;
+    pub(crate) const NEVER: u64 = Self::GROWING - 1;
 
     /// An empty space of which at most `limit` sectors will be handed out.
     pub(crate) fn new(limit: u64) -> Result<Self> {
@@ -191,7 +192,7 @@ impl Space {
                 return Room::At(pos, n);
             }
             match self.mark.load(Acquire) {
-                GROWING => return Room::Later,
+                Self::GROWING => return Room::Later,
                 now if now == mark => return Room::None,
                 // There may be more since.
                 _ => {}
@@ -203,7 +204,9 @@ impl Space {
     /// there is more, and then to [`set_mark`](Self::set_mark) whatever came of it.
     pub(crate) fn is_low(&self) -> bool {
         let mark = self.mark.load(Relaxed);
-        mark != GROWING && self.used() >= mark && self.mark.cmpxchg(mark, GROWING, Relaxed).is_ok()
+        mark != Self::GROWING
+            && self.used() >= mark
+            && self.mark.cmpxchg(mark, Self::GROWING, Relaxed).is_ok()
     }
 
     /// How much may be used until more is needed. Whoever finds none from here on will not wait for

@@ -25,7 +25,7 @@ use kernel::{
     },
     fs::{
         file::flags,
-        layout::{require, Extent, PinnedLayout},
+        layout::{make_unwritten, require, Extent, PinnedLayout},
         File,
         MemoryFile, //
     },
@@ -38,6 +38,7 @@ use kernel::{
         Mutex,
         SetOnce, //
     },
+    time::{delay::fsleep, Delta},
     workqueue::{Work, WorkItem},
 };
 
@@ -49,6 +50,18 @@ const MIN_GROWTH: u64 = 2048;
 
 /// The most that a file in memory can have, in sectors.
 const MAX_MEMORY: u64 = (i64::MAX as u64 >> SECTOR_SHIFT) / UNIT * UNIT;
+
+/// How long until it is tried again to grow on a filesystem that is frozen.
+const HELD: Delta = Delta::from_millis(200);
+
+/// What became of the growth of a storage.
+#[derive(PartialEq, Eq)]
+enum Growth {
+    /// What was possible is done.
+    Done,
+    /// The filesystem is frozen. Who needs room waits for some time, and it has to be tried again.
+    Held,
+}
 
 /// What a piece of the space is on.
 #[derive(Clone)]
@@ -105,7 +118,9 @@ impl WorkItem for Storage {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
-        this.keep_level();
+        while this.keep_level() == Growth::Held {
+            fsleep(HELD);
+        }
     }
 }
 
@@ -145,14 +160,14 @@ impl Storage {
         let size = self.space.size();
         self.space
             .raise_limit(size.saturating_sub(self.space.limit()));
-        self.keep_level();
+        self.begin_to_grow();
         Ok(())
     }
 
     /// Adds the file at `path`, and as much to the limit as it has.
     pub(crate) fn append(self: &Arc<Self>, path: &CStr) -> Result {
         self.add(path, 0)?;
-        self.keep_level();
+        self.begin_to_grow();
         Ok(())
     }
 
@@ -176,18 +191,20 @@ impl Storage {
             found.push(Found::whole(target, sectors), GFP_KERNEL)?;
             None
         } else if let Some(bdev) = BlockDevice::of_file(&file) {
+            if bdev.is_read_only() {
+                return Err(EROFS);
+            }
             let sectors = bdev.sectors();
             let target = Target::Disk(bdev.into());
             found.push(Found::whole(target, sectors), GFP_KERNEL)?;
             Some(Backing::Device(file))
         } else {
-            // Unwritten extents: what is stored in the blocks can never be read through the file.
-            let pin = PinnedLayout::new(file, c"blksnap", require::UNWRITTEN, |extent| {
-                found.push(Found::from(extent), GFP_KERNEL)?;
-                Ok(())
-            })?;
-            Some(Backing::Layout(pin))
+            Some(Backing::Layout(pin(file, &mut found)?))
         };
+        if found.iter().all(|f| f.sectors < UNIT) {
+            pr_err!("there is no room in what is to be difference storage\n");
+            return Err(EINVAL);
+        }
 
         let mut files = self.files.lock();
         if files.closed {
@@ -291,12 +308,19 @@ impl Storage {
         let _ = self.snapshots.growth_queue().enqueue(self.clone());
     }
 
+    /// Grows the storage before it is used. What cannot be done now is left to the queue.
+    fn begin_to_grow(self: &Arc<Self>) {
+        if self.keep_level() == Growth::Held {
+            self.kick();
+        }
+    }
+
     /// Grows the storage while less than half a portion is free, and says so if that is not
     /// possible and little is left.
-    fn keep_level(self: &Arc<Self>) {
+    fn keep_level(self: &Arc<Self>) -> Growth {
         let mut files = self.files.lock();
         if files.closed {
-            return;
+            return Growth::Done;
         }
         let portion = portion();
         let mut result = Ok(());
@@ -305,6 +329,11 @@ impl Storage {
             let errno = result.map_or_else(|e| e.to_errno(), |()| 0);
             trace::blksnap_storage_grown(self.space.size(), errno);
             files.told &= result.is_err();
+        }
+
+        if result == Err(EAGAIN) {
+            self.space.set_mark(Space::GROWING);
+            return Growth::Held;
         }
 
         let (free, capacity) = (self.space.free(), self.space.capacity());
@@ -337,6 +366,7 @@ impl Storage {
         if self.space.is_low() {
             self.kick();
         }
+        Growth::Done
     }
 
     fn can_grow(&self, files: &Files) -> bool {
@@ -385,7 +415,12 @@ impl Storage {
         };
         let result = self.publish(&mut found);
         files.spare = found;
-        result.map(|_| ())
+        // Pieces that are too small are not used. If that is all there is, more of them would fill
+        // the filesystem for nothing.
+        match result? {
+            gained if gained < sectors / 2 => Err(ENOSPC),
+            _ => Ok(()),
+        }
     }
 
     /// Grows to the limit, portion by portion, if the storage lies on one of `devices`, of which a
@@ -513,6 +548,32 @@ impl From<&Extent> for Found {
             sectors: extent.len() >> SECTOR_SHIFT,
         }
     }
+}
+
+/// Pins a file and finds its extents. All of them are unwritten: what is stored in the blocks can
+/// never be read through the file. If the file has other extents it is made to fit; its content
+/// would be lost to what is stored in any case.
+fn pin(file: ARef<File>, found: &mut KVVec<Found>) -> Result<PinnedLayout> {
+    let mut pin = || {
+        found.clear();
+        PinnedLayout::new(file.clone(), c"blksnap", require::UNWRITTEN, |extent| {
+            found.push(Found::from(extent), GFP_KERNEL)?;
+            Ok(())
+        })
+    };
+    match pin() {
+        Ok(pin) if pin.ends_with_block() => return Ok(pin),
+        // It could not grow.
+        Ok(pin) => drop(pin),
+        Err(refused) if refused.unfit => {}
+        Err(refused) => return Err(refused.error),
+    }
+    match make_unwritten(&file) {
+        Ok(()) => pr_info!("a file was emptied to be difference storage\n"),
+        Err(e) if e == EOPNOTSUPP => return Err(EINVAL),
+        Err(e) => return Err(e),
+    }
+    Ok(pin()?)
 }
 
 /// Whether a file that cannot grow by so much may grow by less.

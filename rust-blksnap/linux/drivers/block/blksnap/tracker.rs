@@ -212,6 +212,13 @@ impl Tracker {
         }
     }
 
+    /// The device's snapshot, if there is one, cannot be kept: what is written may not be seen.
+    fn give_up(&self) {
+        if let Membership::Taken { cow, .. } = &*self.member.lock() {
+            cow.fail(ENODEV);
+        }
+    }
+
     fn snapshot_info(&self, bdev: &BlockDevice) -> Result<[u8; wire::INFO]> {
         let (major, minor) = bdev.dev();
         let image = CString::try_from_fmt(fmt!("blksnap-{major}-{minor}"))?;
@@ -319,10 +326,13 @@ impl Filter for Tracker {
         }
     }
 
+    fn gone(this: ArcBorrow<'_, Device>) {
+        this.filter().give_up();
+    }
+
     fn detach(this: Arc<Device>) {
-        if let Membership::Taken { cow, .. } = &*this.filter().member.lock() {
-            cow.fail(ENODEV);
-        }
+        // It may have been taken since the device began to go.
+        this.filter().give_up();
     }
 
     fn ctl(this: ArcBorrow<'_, Device>, cmd: u32, arg: UserSlice, len: usize) -> Result<Answer> {

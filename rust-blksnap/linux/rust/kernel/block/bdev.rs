@@ -172,6 +172,12 @@ impl BlockDevice {
         unsafe { bindings::bdev_physical_block_size(self.as_raw()) }
     }
 
+    /// Whether the device refuses to be written to.
+    pub fn is_read_only(&self) -> bool {
+        // SAFETY: By the type invariants the device and its disk are valid.
+        unsafe { bindings::bdev_read_only(self.as_raw()) }
+    }
+
     /// Whether the device has zones that must be written in order.
     pub fn is_zoned(&self) -> bool {
         // SAFETY: By the type invariants the device and its queue are valid.

@@ -590,7 +590,9 @@ impl<T: IoOwner> IoPool<T> {
                         set,
                         reserve,
                         Self::FRONT as u32,
-                        (bindings::BIOSET_NEED_BVECS | bindings::BIOSET_NEED_RESCUER) as i32,
+                        (bindings::BIOSET_NEED_BVECS
+                            | bindings::BIOSET_NEED_RESCUER
+                            | bindings::BIOSET_PERCPU_CACHE) as i32,
                     )
                 })
             }),

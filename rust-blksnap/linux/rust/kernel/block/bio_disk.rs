@@ -6,7 +6,10 @@
 
 use crate::{
     bindings,
-    block::{bdev::IoLimits, bio::Bio},
+    block::{
+        bdev::{BlockDevice, IoLimits},
+        bio::Bio,
+    },
     error::{from_err_ptr, to_result, Result},
     fmt::{self, Write},
     prelude::*,
@@ -120,6 +123,12 @@ impl<T: BioDriver> BioDisk<T> {
             disk: unsafe { NonNull::new_unchecked(disk.dismiss()) },
             _driver: PhantomData,
         })
+    }
+
+    /// The disk, as the device that it is.
+    pub fn bdev(&self) -> &BlockDevice {
+        // SAFETY: By the type invariants the disk was added, and it keeps its device.
+        unsafe { BlockDevice::from_raw((*self.disk.as_ptr()).part0) }
     }
 
     const OPERATIONS: bindings::block_device_operations = bindings::block_device_operations {

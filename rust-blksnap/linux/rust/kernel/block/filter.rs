@@ -57,6 +57,9 @@ pub trait Filter: Send + Sync + Sized + 'static {
     /// Asked before user space detaches the filter; an error refuses.
     fn may_detach(this: ArcBorrow<'_, Attached<Self>>) -> Result;
 
+    /// The device is going away. The filter still sees what is written to it, but soon will not.
+    fn gone(this: ArcBorrow<'_, Attached<Self>>);
+
     /// The filter is off its device, which may have gone.
     fn detach(this: Arc<Attached<Self>>);
 
@@ -264,6 +267,7 @@ impl<F: Filter> Registration<F> {
             owner: crate::module::this_module::<F::OwnerModule>().as_ptr(),
             attach: Some(Self::attach),
             may_detach: Some(Self::may_detach),
+            gone: Some(Self::gone),
             detach: Some(Self::detach),
             ctl: Some(Self::ctl),
             submit_bio: Some(Self::submit_bio),
@@ -302,6 +306,14 @@ impl<F: Filter> Registration<F> {
         // SAFETY: The C side gives what `attach()` gave it, and owns it for the call.
         let this = unsafe { Attached::borrow(flt) };
         from_result(|| F::may_detach(this).map(|()| 0))
+    }
+
+    /// # Safety
+    ///
+    /// `flt` must be attached, and stay for the call.
+    unsafe extern "C" fn gone(flt: *mut bindings::blkfilter) {
+        // SAFETY: The C side gives what `attach()` gave it, and owns it for the call.
+        F::gone(unsafe { Attached::borrow(flt) });
     }
 
     /// # Safety
