@@ -48,7 +48,7 @@ impl Fault {
 pub enum Kind {
     /// Nothing of the below.
     Other = 1,
-    /// The command line makes no sense.
+    /// The command line cannot be acted on.
     Usage = 2,
     /// There is no such snapshot, device or file.
     NotFound = 3,
@@ -62,16 +62,18 @@ pub enum Kind {
     Unsupported = 7,
     /// Nothing happened in time.
     Timeout = 8,
-    /// The file cannot be a difference storage.
+    /// The file cannot be difference storage, or must not be for what it contains.
     Unsuitable = 9,
     /// Stopped by the user.
     Interrupted = 130,
+    /// Nobody reads the output; the number is what a shell makes of SIGPIPE.
+    Unread = 141,
 }
 
 /// The kinds as the help text tells them.
 pub const EXIT_STATUS: &[(Kind, &str)] = &[
     (Kind::Other, "an error that none of the following describes"),
-    (Kind::Usage, "the command line makes no sense"),
+    (Kind::Usage, "usage error"),
     (Kind::NotFound, "no such snapshot, device, filter or file"),
     (Kind::Busy, "in use, or there already"),
     (Kind::Denied, "not permitted"),
@@ -81,10 +83,17 @@ pub const EXIT_STATUS: &[(Kind, &str)] = &[
     ),
     (Kind::Unsupported, "the kernel or the device cannot do that"),
     (Kind::Timeout, "no event in time"),
-    (Kind::Unsuitable, "the file cannot be a difference storage"),
+    (
+        Kind::Unsuitable,
+        "the file cannot be difference storage, or contains data",
+    ),
     (
         Kind::Interrupted,
         "interrupted; what was begun has been undone",
+    ),
+    (
+        Kind::Unread,
+        "nobody reads the output any more; not reported",
     ),
 ];
 
@@ -102,6 +111,9 @@ pub struct Failure {
     /// Name of the kernel's error code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno: Option<String>,
+    /// What else failed, where several things were to be done; each is told by itself.
+    #[serde(skip)]
+    pub more: Vec<Failure>,
 }
 
 impl Failure {
@@ -112,12 +124,21 @@ impl Failure {
             message: message.into(),
             hint: None,
             errno: None,
+            more: Vec::new(),
         }
     }
 
     /// Adds what to do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds what failed later; the exit code stays that of the first.
+    pub fn and(mut self, mut later: Failure) -> Self {
+        let more = std::mem::take(&mut later.more);
+        self.more.push(later);
+        self.more.extend(more);
         self
     }
 
@@ -134,7 +155,11 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Failure::new(Kind::Other, format!("cannot write the output: {error}"))
+        let kind = match error.kind() {
+            std::io::ErrorKind::BrokenPipe => Kind::Unread,
+            _ => Kind::Other,
+        };
+        Failure::new(kind, format!("cannot write the output: {error}"))
     }
 }
 
@@ -173,6 +198,7 @@ pub fn errno_name(errno: Errno) -> String {
         Errno::STALE => "ESTALE",
         Errno::RANGE => "ERANGE",
         Errno::OVERFLOW => "EOVERFLOW",
+        Errno::NOMEDIUM => "ENOMEDIUM",
         Errno::MEDIUMTYPE => "EMEDIUMTYPE",
         Errno::DQUOT => "EDQUOT",
         other => return format!("errno {}", other.raw_os_error()),
@@ -189,7 +215,7 @@ pub enum Doing<'a> {
     Create(&'a str),
     /// Adding this storage to a snapshot.
     Append(&'a str, &'a str),
-    /// Dropping a snapshot.
+    /// Destroying a snapshot.
     Destroy(&'a str),
     /// Taking a snapshot.
     Take(&'a str),
@@ -197,16 +223,18 @@ pub enum Doing<'a> {
     Collect,
     /// Waiting for an event of a snapshot.
     Wait(&'a str),
-    /// Putting the filter on a device.
+    /// Attaching the filter to a device.
     Attach(&'a str),
-    /// Taking it off.
+    /// Detaching it.
     Detach(&'a str),
     /// Adding a device to a snapshot.
     Add(&'a str, &'a str),
     /// Asking about a device's image.
     Info(&'a str),
-    /// Asking about, or changing, change tracking of a device.
+    /// Asking about change tracking of a device.
     Tracking(&'a str),
+    /// Marking ranges of a device as changed.
+    MarkDirty(&'a str),
     /// Looking at a device.
     Look(&'a str),
     /// Asking what a snapshot is doing.
@@ -220,7 +248,7 @@ impl Doing<'_> {
     fn cannot(&self) -> String {
         match self {
             Doing::Version => "cannot read the driver's version".into(),
-            Doing::Create(path) => format!("cannot make a snapshot with the storage {path}"),
+            Doing::Create(path) => format!("cannot create a snapshot with the storage {path}"),
             Doing::Append(path, id) => {
                 format!("cannot add the storage {path} to the snapshot {id}")
             }
@@ -233,6 +261,7 @@ impl Doing<'_> {
             Doing::Add(device, id) => format!("cannot add {device} to the snapshot {id}"),
             Doing::Info(device) => format!("cannot read the state of {device}"),
             Doing::Tracking(device) => format!("cannot use change tracking on {device}"),
+            Doing::MarkDirty(device) => format!("cannot mark ranges of {device} as changed"),
             Doing::Look(device) => format!("cannot use {device}"),
             Doing::Statistics(id) => format!("cannot read the statistics of the snapshot {id}"),
         }
@@ -260,184 +289,284 @@ impl Doing<'_> {
 
     fn request(&self, errno: Errno) -> (Kind, String, String) {
         use Doing::*;
-        let is_device = matches!(
-            self,
-            Attach(_) | Detach(_) | Add(..) | Info(_) | Tracking(_) | Look(_)
-        );
-        let (kind, cause, hint) = match (self, errno) {
-            (Attach(_), Errno::ALREADY) => (Kind::Busy, "it is attached already", ""),
-            (Attach(_), Errno::BUSY) => (
-                Kind::Busy,
-                "another filter is attached",
-                "detach that one first with the tool it came with",
-            ),
-            (Attach(_), Errno::NOENT) => (
-                Kind::Unsupported,
-                "the kernel knows no filter of the name blksnap",
-                "load the driver with `modprobe blksnap`",
-            ),
-            (Attach(_), Errno::OPNOTSUPP | Errno::INVAL) => (
-                Kind::Unsupported,
-                "the driver cannot handle this kind of device",
-                LOG,
-            ),
-            (Detach(_) | Info(_) | Tracking(_), Errno::NOENT) => (
-                Kind::NotFound,
-                "no filter is attached",
-                "`blksnap info` lists the devices that have one",
-            ),
-            (Detach(_) | Info(_) | Tracking(_) | Add(..), Errno::INVAL)
-                if !matches!(self, Tracking(_)) =>
-            {
-                (
-                    Kind::Busy,
-                    "another filter than blksnap is attached, or the request is not valid for it",
-                    "detach that filter first with the tool it came with",
-                )
-            }
-            (Tracking(_), Errno::INVAL | Errno::RANGE) => (
-                Kind::Usage,
-                "the range is not on the device",
-                "`blksnap cbt info` tells the size",
-            ),
-            (Detach(_), Errno::BUSY) => (
-                Kind::Busy,
-                "the device is in a snapshot",
-                "destroy the snapshot first, `blksnap list` shows it",
-            ),
-            (_, Errno::SRCH) => (
-                Kind::NotFound,
-                "there is no such snapshot",
-                "`blksnap list` shows those there are",
-            ),
-            (Add(..), Errno::NOENT) => (
-                Kind::NotFound,
-                "no filter is attached",
-                "attach it with `blksnap attach`",
-            ),
-            (Add(..), Errno::BUSY | Errno::ALREADY | Errno::EXIST) => (
-                Kind::Busy,
-                "the device is in a snapshot already, or the snapshot has been taken",
-                "a device can be in one snapshot at a time; `blksnap info` shows its state",
-            ),
-            (Wait(_), Errno::NOENT) => (Kind::Timeout, "nothing happened in time", ""),
-            (Take(_), Errno::NODEV) => (
-                Kind::NotFound,
-                "no device has been added, or one has vanished",
-                "add a device with `blksnap add`",
-            ),
-            (Take(_), Errno::BUSY | Errno::ALREADY) => {
-                (Kind::Busy, "it has been taken already", "")
-            }
-            (Take(_), Errno::NOSPC) => (
-                Kind::NoSpace,
-                "the difference storage is full",
-                "make a larger storage with `blksnap storage create`",
-            ),
-            (Destroy(_), Errno::BUSY) => (
-                Kind::Busy,
-                "an image is in use",
-                "unmount the images first, `findmnt` shows where they are mounted",
-            ),
-            (Create(_) | Append(..), Errno::NOENT | Errno::NOTDIR) => (
-                Kind::NotFound,
-                "there is no such file",
-                "make it with `blksnap storage create`",
-            ),
-            (Create(_) | Append(..), Errno::ACCESS) => (
-                Kind::Denied,
-                "the file may not be opened for reading and writing",
-                "check the permissions of the file and of the folders above it",
-            ),
-            (Create(_) | Append(..), Errno::PERM) => (
-                Kind::Denied,
-                "not permitted, or the file is immutable or append-only",
-                "run this as root and look at the file with `lsattr`",
-            ),
-            (Create(_) | Append(..), Errno::BUSY | Errno::TXTBSY) => (
-                Kind::Busy,
-                "something else uses it: another snapshot, swap, a mount or a writer",
-                "close what has it open, `fuser -v` on the file shows it; the kernel log names the reason",
-            ),
-            (Create(_) | Append(..), Errno::ISDIR | Errno::LOOP | Errno::NAMETOOLONG) => (
-                Kind::Unsuitable,
-                "it is no regular file or block device",
-                "make a file with `blksnap storage create`",
-            ),
-            (Create(_) | Append(..), Errno::ROFS) => (
-                Kind::Denied,
-                "its filesystem is read-only",
-                "put the storage on a filesystem that can be written",
-            ),
-            (
-                Create(_) | Append(..),
-                Errno::INVAL | Errno::OPNOTSUPP | Errno::MEDIUMTYPE | Errno::RANGE,
-            ) => (
-                Kind::Unsuitable,
-                "the file cannot be a difference storage",
-                "`blksnap storage check` on the file and `dmesg | tail` tell why; `blksnap storage create` makes one that can",
-            ),
-            (Append(..), Errno::MFILE) => (
-                Kind::NoSpace,
-                "the storage is on as many devices as it can be",
-                "",
-            ),
-            (Append(..), Errno::NOTTY) => (
-                Kind::Unsupported,
-                "this kernel's blksnap cannot add storage to a snapshot",
-                "make a larger storage with `blksnap storage create`, for the next snapshot",
-            ),
-            (Create(_) | Append(..), Errno::FBIG | Errno::OVERFLOW) => (
-                Kind::Usage,
-                "the limit is too large",
-                "give a smaller --limit",
-            ),
-            (Create(_) | Append(..), Errno::NOSPC | Errno::DQUOT) => (
-                Kind::NoSpace,
-                "the file is too small, or there is no space left on its filesystem",
-                "make room, or make a larger storage with `blksnap storage create`",
-            ),
-            (Wait(_), Errno::NOTTY) => (
-                Kind::Unsupported,
-                "this kernel's blksnap does not report events yet",
-                "poll `blksnap info` instead, it shows the error of an image",
-            ),
-            (Wait(_), Errno::NODATA | Errno::TIMEDOUT) => {
-                (Kind::Timeout, "nothing happened in time", "")
-            }
-            (Tracking(_), Errno::NOTTY) => (
-                Kind::Unsupported,
-                "this kernel's blksnap does not track changes yet",
-                "",
-            ),
-            (_, Errno::NOTTY) if is_device => (
-                Kind::Unsupported,
-                "the kernel has no block filters, or the filter takes no commands",
-                "boot a kernel that has the block filter and the blksnap driver",
-            ),
-            (_, Errno::NOTTY) => (
-                Kind::Unsupported,
-                "this kernel's blksnap does not know the request",
-                "`blksnap version` shows which version it is",
-            ),
-            (_, Errno::NODEV | Errno::NXIO) if is_device => {
-                (Kind::NotFound, "the device has gone", "")
-            }
-            (_, Errno::PERM | Errno::ACCESS) => (Kind::Denied, "not permitted", "run this as root"),
-            (_, Errno::NOMEM) => (
-                Kind::NoSpace,
-                "the kernel is out of memory",
-                "free some memory and try again",
-            ),
-            (_, Errno::INTR) => (Kind::Interrupted, "interrupted", ""),
-            (_, Errno::IO) => (Kind::Other, "a device reported an I/O error", LOG),
-            _ => {
-                let text = std::io::Error::from(errno).to_string();
-                return (Kind::Other, text, LOG.to_owned());
-            }
+        let cause = match self {
+            Create(_) => storage(errno),
+            Append(..) => append(errno).or_else(|| storage(errno)),
+            Destroy(_) => destroy(errno),
+            Take(_) => take(errno),
+            Wait(_) => wait(errno),
+            Attach(_) => attach(errno).or_else(|| device(errno)),
+            Detach(_) => detach(errno).or_else(|| filtered(errno)),
+            Add(..) => add(errno).or_else(|| filtered(errno)),
+            Info(_) => filtered(errno),
+            Tracking(_) => tracking(errno).or_else(|| filtered(errno)),
+            MarkDirty(_) => mark_dirty(errno)
+                .or_else(|| tracking(errno))
+                .or_else(|| filtered(errno)),
+            Look(_) => device(errno),
+            Version | Collect | Statistics(_) => None,
         };
-        (kind, cause.to_owned(), hint.to_owned())
+        match cause.or_else(|| any(errno)) {
+            Some((kind, cause, hint)) => (kind, cause.to_owned(), hint.to_owned()),
+            None => {
+                let text = std::io::Error::from(errno).to_string();
+                (Kind::Other, text, LOG.to_owned())
+            }
+        }
     }
+}
+
+/// What a code means: the kind, the cause and a hint, which may be empty.
+type Cause = (Kind, &'static str, &'static str);
+
+/// Any request may fail like this.
+fn any(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::SRCH => (
+            Kind::NotFound,
+            "there is no such snapshot",
+            "`blksnap list` shows those there are",
+        ),
+        Errno::NOTTY => (
+            Kind::Unsupported,
+            "this kernel's blksnap does not know the request",
+            "`blksnap version` shows which version it is",
+        ),
+        Errno::PERM | Errno::ACCESS => (Kind::Denied, "not permitted", "run this as root"),
+        Errno::NOMEM => (
+            Kind::NoSpace,
+            "the kernel is out of memory",
+            "free some memory and try again",
+        ),
+        Errno::INTR => (Kind::Interrupted, "interrupted", ""),
+        Errno::IO => (Kind::Other, "a device reported an I/O error", LOG),
+        _ => return None,
+    })
+}
+
+/// The storage of a new snapshot, or more of it.
+fn storage(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::NOENT | Errno::NOTDIR => (
+            Kind::NotFound,
+            "there is no such file",
+            "make it with `blksnap storage create`",
+        ),
+        Errno::ACCESS => (
+            Kind::Denied,
+            "the file may not be opened for reading and writing",
+            "check the permissions of the file and of the directories above it",
+        ),
+        Errno::PERM => (
+            Kind::Denied,
+            "not permitted, or the file is immutable or append-only",
+            "run this as root and look at the file with `lsattr`",
+        ),
+        Errno::BUSY | Errno::TXTBSY => (
+            Kind::Busy,
+            "something else uses it (another snapshot, swap, a mount or a writer), or it is on an \
+             image or on a device of which a snapshot is held",
+            "`fuser -v` on the file shows what has it open; on a device of which a snapshot is \
+             held, nothing becomes storage until `blksnap destroy` ends that snapshot",
+        ),
+        Errno::ISDIR | Errno::LOOP | Errno::NAMETOOLONG => (
+            Kind::Unsuitable,
+            "it is not a regular file or a block device",
+            "make a file with `blksnap storage create`",
+        ),
+        Errno::ROFS => (
+            Kind::Denied,
+            "it or its filesystem is read-only",
+            "put the storage where it can be written",
+        ),
+        Errno::INVAL | Errno::OPNOTSUPP | Errno::MEDIUMTYPE | Errno::RANGE => (
+            Kind::Unsuitable,
+            "the file cannot be difference storage",
+            "`blksnap storage check` on the file and `dmesg | tail` tell why; `blksnap storage \
+             create` makes one that can",
+        ),
+        Errno::FBIG | Errno::OVERFLOW => (
+            Kind::Usage,
+            "the limit is too large",
+            "give a smaller --limit",
+        ),
+        Errno::NOSPC | Errno::DQUOT => (
+            Kind::NoSpace,
+            "the file is too small, or there is no space left on its filesystem",
+            "make room, or make a larger storage with `blksnap storage create`",
+        ),
+        _ => return None,
+    })
+}
+
+fn append(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::MFILE => (
+            Kind::NoSpace,
+            "the storage is on as many devices as it can be",
+            "",
+        ),
+        Errno::NOTTY => (
+            Kind::Unsupported,
+            "this kernel's blksnap cannot add storage to a snapshot",
+            "make a larger storage with `blksnap storage create`, for the next snapshot",
+        ),
+        _ => return None,
+    })
+}
+
+fn destroy(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::BUSY => (
+            Kind::Busy,
+            "it is being created, taken or destroyed by somebody else",
+            "try again when that is done",
+        ),
+        _ => return None,
+    })
+}
+
+fn take(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::NODEV => (
+            Kind::NotFound,
+            "no device has been added, or one has vanished",
+            "add a device with `blksnap add`",
+        ),
+        Errno::ALREADY => (Kind::Busy, "it has been taken already", ""),
+        Errno::BUSY => (
+            Kind::Busy,
+            "somebody else is working on it or on one of its devices",
+            "try again; the kernel log may name the reason, see `dmesg | tail`",
+        ),
+        Errno::INVAL => (
+            Kind::Unsuitable,
+            "the storage is on top of a device that is to be snapshotted",
+            "put the storage elsewhere; the kernel log names both devices, see `dmesg | tail`",
+        ),
+        Errno::TIMEDOUT => (
+            Kind::Busy,
+            "a device could not be brought to rest",
+            "try again when there is less to write; `dmesg | tail` may tell more",
+        ),
+        Errno::NOSPC => (
+            Kind::NoSpace,
+            "the difference storage is full",
+            "make a larger storage with `blksnap storage create`",
+        ),
+        _ => return None,
+    })
+}
+
+fn wait(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::NOENT | Errno::NODATA | Errno::TIMEDOUT => {
+            (Kind::Timeout, "nothing happened in time", "")
+        }
+        Errno::NOTTY => (
+            Kind::Unsupported,
+            "this kernel's blksnap does not report events yet",
+            "poll `blksnap info` instead, it shows the error of an image",
+        ),
+        _ => return None,
+    })
+}
+
+/// Any request to a device.
+fn device(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::NOTTY => (
+            Kind::Unsupported,
+            "the kernel has no block filters, or the filter takes no commands",
+            "boot a kernel that has the block filter and the blksnap driver",
+        ),
+        Errno::NODEV | Errno::NXIO => (Kind::NotFound, "the device has gone", ""),
+        _ => return None,
+    })
+}
+
+/// A request that takes for granted that the filter is attached.
+fn filtered(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::NOENT => (
+            Kind::NotFound,
+            "no filter is attached",
+            "`blksnap attach` attaches it, `blksnap info` lists the devices that have it",
+        ),
+        Errno::INVAL => (
+            Kind::Busy,
+            "another filter than blksnap is attached, or the request is not valid for it",
+            "detach that filter first with the tool it came with",
+        ),
+        _ => return device(errno),
+    })
+}
+
+fn attach(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::ALREADY => (Kind::Busy, "it is attached already", ""),
+        Errno::BUSY => (
+            Kind::Busy,
+            "another filter is attached, or this one to the whole disk or to a partition of it",
+            "`blksnap info` lists the devices that have the filter; detach another one with the \
+             tool it came with",
+        ),
+        Errno::NOENT => (
+            Kind::Unsupported,
+            "the kernel knows no filter named blksnap",
+            "load the driver with `modprobe blksnap`",
+        ),
+        Errno::OPNOTSUPP | Errno::INVAL => (
+            Kind::Unsupported,
+            "the driver cannot handle this kind of device",
+            LOG,
+        ),
+        _ => return None,
+    })
+}
+
+fn detach(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::BUSY => (
+            Kind::Busy,
+            "the device is in a snapshot",
+            "destroy the snapshot first, `blksnap list` shows it",
+        ),
+        _ => return None,
+    })
+}
+
+fn add(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::BUSY | Errno::ALREADY | Errno::EXIST => (
+            Kind::Busy,
+            "the device is in a snapshot already, or the snapshot has been taken",
+            "a device can be in one snapshot at a time; `blksnap info` shows its state",
+        ),
+        _ => return None,
+    })
+}
+
+fn tracking(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::NOTTY => (
+            Kind::Unsupported,
+            "this kernel's blksnap does not track changes yet",
+            "",
+        ),
+        _ => return None,
+    })
+}
+
+fn mark_dirty(errno: Errno) -> Option<Cause> {
+    Some(match errno {
+        Errno::INVAL | Errno::RANGE => (
+            Kind::Usage,
+            "a range is not on the device, or another filter than blksnap is attached",
+            "`blksnap cbt info` tells the size of the device",
+        ),
+        _ => return None,
+    })
 }
 
 fn open_control(errno: Errno, path: &str) -> (Kind, String, String) {
@@ -492,11 +621,11 @@ fn open_device(errno: Errno) -> (Kind, String, String) {
         ),
         Errno::NOTBLK => (
             Kind::Usage,
-            "it is no block device",
+            "it is not a block device",
             "name the device a filesystem is on, `findmnt` shows it",
         ),
         Errno::NXIO | Errno::NODEV => (Kind::NotFound, "there is no device behind it", ""),
-        Errno::MEDIUMTYPE => (Kind::NotFound, "there is no medium in it", ""),
+        Errno::NOMEDIUM => (Kind::NotFound, "there is no medium in it", ""),
         Errno::ACCESS | Errno::PERM => (Kind::Denied, "it may not be opened", "run this as root"),
         _ => {
             let text = std::io::Error::from(errno).to_string();
@@ -553,6 +682,18 @@ mod tests {
             (Append("f", "s"), Errno::BUSY, Kind::Busy, "something else"),
             (
                 Append("f", "s"),
+                Errno::BUSY,
+                Kind::Busy,
+                "snapshot is held",
+            ),
+            (
+                Append("f", "s"),
+                Errno::NOENT,
+                Kind::NotFound,
+                "no such file",
+            ),
+            (
+                Append("f", "s"),
                 Errno::NOTTY,
                 Kind::Unsupported,
                 "cannot add",
@@ -566,7 +707,7 @@ mod tests {
                 Kind::NotFound,
                 "no such snapshot",
             ),
-            (Destroy("s"), Errno::BUSY, Kind::Busy, "in use"),
+            (Destroy("s"), Errno::BUSY, Kind::Busy, "somebody else"),
             (Create("f"), Errno::NOENT, Kind::NotFound, "no such file"),
             (Create("f"), Errno::INVAL, Kind::Unsuitable, "cannot be"),
             (Create("f"), Errno::BUSY, Kind::Busy, "something else"),
@@ -583,7 +724,24 @@ mod tests {
                 Kind::Unsupported,
                 "does not track",
             ),
-            (Tracking("d"), Errno::INVAL, Kind::Usage, "range"),
+            (Tracking("d"), Errno::INVAL, Kind::Busy, "another filter"),
+            (Tracking("d"), Errno::NOENT, Kind::NotFound, "no filter"),
+            (MarkDirty("d"), Errno::INVAL, Kind::Usage, "range"),
+            (MarkDirty("d"), Errno::NOENT, Kind::NotFound, "no filter"),
+            (
+                MarkDirty("d"),
+                Errno::NOTTY,
+                Kind::Unsupported,
+                "does not track",
+            ),
+            (Info("d"), Errno::NODEV, Kind::NotFound, "gone"),
+            (
+                Look("d"),
+                Errno::NOTTY,
+                Kind::Unsupported,
+                "no block filters",
+            ),
+            (Take("s"), Errno::INVAL, Kind::Unsuitable, "on top of"),
             (Collect, Errno::PERM, Kind::Denied, "not permitted"),
         ];
         for (doing, errno, kind, words) in cases {
@@ -609,6 +767,24 @@ mod tests {
         let failure = Doing::Take("s").failed(&Fault::new(step, Errno::NOENT));
         assert_eq!(failure.kind, Kind::Unsupported);
         assert!(failure.hint.unwrap().contains("modprobe"));
+    }
+
+    #[test]
+    fn the_first_of_several_failures_gives_the_exit_code() {
+        let later = Failure::new(Kind::Busy, "two").and(Failure::new(Kind::Other, "three"));
+        let all = Failure::new(Kind::NotFound, "one").and(later);
+        assert_eq!(all.exit_code(), 3);
+        let more: Vec<_> = all.more.iter().map(|f| f.message.as_str()).collect();
+        assert_eq!(more, ["two", "three"]);
+        assert!(all.more.iter().all(|f| f.more.is_empty()));
+    }
+
+    #[test]
+    fn an_empty_drive_is_told_as_such() {
+        let step = Step::OpenDevice("/dev/sr0".into());
+        let failure = Doing::Look("/dev/sr0").failed(&Fault::new(step, Errno::NOMEDIUM));
+        assert_eq!(failure.kind, Kind::NotFound);
+        assert_eq!(failure.errno.as_deref(), Some("ENOMEDIUM"));
     }
 
     #[test]

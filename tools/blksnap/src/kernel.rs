@@ -36,9 +36,9 @@ pub trait Kernel {
     /// Waits up to `timeout_ms` for an event of a snapshot.
     fn wait_event(&self, id: Uuid, timeout_ms: u32) -> Result<Box<blksnap_event>, Fault>;
 
-    /// Puts the filter on a device.
+    /// Attaches the filter to a device.
     fn attach(&self, device: &Path) -> Result<(), Fault>;
-    /// Takes the filter off a device.
+    /// Detaches the filter from a device.
     fn detach(&self, device: &Path) -> Result<(), Fault>;
     /// Adds a device to a snapshot that has not been taken.
     fn add(&self, device: &Path, id: Uuid) -> Result<(), Fault>;

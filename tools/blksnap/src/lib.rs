@@ -13,7 +13,9 @@
 pub mod cli;
 pub mod error;
 pub mod fiemap;
+pub mod json;
 pub mod kernel;
+pub mod man;
 pub mod manager;
 pub mod registry;
 pub mod stats;

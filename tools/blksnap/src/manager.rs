@@ -3,6 +3,7 @@
 //! What a person wants done, made of single requests.
 
 use crate::error::{Doing, Failure, Fault, Kind, Step};
+use crate::json;
 use crate::kernel::{Collected, Kernel};
 use crate::stats::Statistics;
 use blksnap_uapi::{
@@ -13,8 +14,10 @@ use blksnap_uapi::{
 use rustix::io::Errno;
 use serde::Serialize;
 use std::ffi::CString;
+use std::fmt::{self, Display, Formatter};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 use zerocopy::FromBytes;
@@ -35,8 +38,10 @@ const FOLLOW_ROUND: Duration = Duration::from_millis(400);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Added {
     /// The original device.
+    #[serde(serialize_with = "json::path")]
     pub device: PathBuf,
     /// The image's device node.
+    #[serde(serialize_with = "json::path")]
     pub image: PathBuf,
     /// Whether the filter was put on the device for this snapshot.
     pub attached: bool,
@@ -96,10 +101,12 @@ impl From<blksnap_cbt_info> for Tracking {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceInfo {
     /// The original device.
+    #[serde(serialize_with = "json::path")]
     pub device: PathBuf,
     /// What can be done with it.
     pub state: State,
     /// The image's device node.
+    #[serde(serialize_with = "json::some_path")]
     pub image: Option<PathBuf>,
     /// Name of the error that made the image unusable, or the last one if there is none now.
     pub error: Option<String>,
@@ -113,7 +120,7 @@ pub struct DeviceInfo {
 pub enum Event {
     /// An image cannot be read any more.
     Corrupted {
-        /// When, as the driver counts nanoseconds.
+        /// When, in nanoseconds of the monotonic clock.
         time: i64,
         /// Number of the original device.
         device: String,
@@ -122,14 +129,14 @@ pub enum Event {
     },
     /// The difference storage is full.
     NoSpace {
-        /// When, as the driver counts nanoseconds.
+        /// When, in nanoseconds of the monotonic clock.
         time: i64,
         /// Bytes that were asked for in vain.
         requested: u64,
     },
     /// Little is left in the difference storage, and it cannot grow.
     LowSpace {
-        /// When, as the driver counts nanoseconds.
+        /// When, in nanoseconds of the monotonic clock.
         time: i64,
         /// Bytes that are left.
         free: u64,
@@ -138,7 +145,7 @@ pub enum Event {
     },
     /// Newer than this program.
     Unknown {
-        /// When, as the driver counts nanoseconds.
+        /// When, in nanoseconds of the monotonic clock.
         time: i64,
         /// The driver's number for it.
         code: u32,
@@ -183,8 +190,53 @@ fn prefix<T: FromBytes>(data: &[u8]) -> T {
         .unwrap_or_else(|_| T::new_zeroed())
 }
 
+/// Whether there is no control device, and so no driver.
+fn is_missing(control: &Fault) -> bool {
+    matches!(control.step, Step::OpenControl(_))
+        && [Errno::NOENT, Errno::NXIO, Errno::NODEV].contains(&control.errno)
+}
+
+/// The name of what the driver tells, which need not be an error code.
 fn negative_errno(error: i32) -> String {
-    crate::error::errno_name(Errno::from_raw_os_error(error.wrapping_neg()))
+    match error.wrapping_neg() {
+        errno @ 1..=4095 => crate::error::errno_name(Errno::from_raw_os_error(errno)),
+        errno => format!("errno {errno}"),
+    }
+}
+
+/// The id of a snapshot as a user writes it: the first digits are enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    /// All digits there are.
+    fn whole(&self) -> Option<Uuid> {
+        Uuid::try_parse(&self.0).ok()
+    }
+
+    fn fits(&self, id: &Uuid) -> bool {
+        let digits: String = self.0.chars().filter(|&c| c != '-').collect();
+        id.simple().to_string().starts_with(&digits)
+    }
+}
+
+impl FromStr for Name {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.bytes().filter(u8::is_ascii_hexdigit).count();
+        let plain = text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        match plain && (1..=32).contains(&digits) {
+            true => Ok(Name(text.to_ascii_lowercase())),
+            false => Err("not the id of a snapshot, nor the beginning of one"),
+        }
+    }
+}
+
+impl Display for Name {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Asked between two steps: is the user still interested?
@@ -196,14 +248,31 @@ pub struct Manager<'a> {
     stop: Stop<'a>,
 }
 
-/// Undoes a half-made snapshot unless told to keep it.
+/// What to do to undo a half-made snapshot.
 struct Undo<'a> {
     kernel: &'a dyn Kernel,
     snapshot: Option<Uuid>,
     attached: Vec<PathBuf>,
 }
 
-impl Undo<'_> {
+impl<'a> Undo<'a> {
+    fn new(kernel: &'a dyn Kernel) -> Self {
+        Undo {
+            kernel,
+            snapshot: None,
+            attached: Vec::new(),
+        }
+    }
+
+    /// Undoes what nobody could be told of.
+    fn untold(self, failure: Failure) -> Failure {
+        let failure = self.after(failure);
+        match failure.hint {
+            None => failure.hint("the snapshot has been undone, since nobody knew of it"),
+            Some(_) => failure,
+        }
+    }
+
     /// Undoes everything and puts what could not be undone into the failure's hint.
     fn after(mut self, failure: Failure) -> Failure {
         let mut left = Vec::new();
@@ -220,7 +289,7 @@ impl Undo<'_> {
         if left.is_empty() {
             return failure;
         }
-        let hint = format!("not all could be undone: {}", left.join("; "));
+        let hint = format!("not everything could be undone: {}", left.join("; "));
         match failure.hint.clone() {
             Some(first) => failure.hint(format!("{first}; {hint}")),
             None => failure.hint(hint),
@@ -230,6 +299,11 @@ impl Undo<'_> {
 
 fn show(path: &Path) -> String {
     path.display().to_string()
+}
+
+fn c_path(path: &Path) -> Result<CString, Failure> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Failure::new(Kind::Usage, "the storage's path has a NUL in it"))
 }
 
 impl<'a> Manager<'a> {
@@ -254,22 +328,52 @@ impl<'a> Manager<'a> {
 
     /// Makes a snapshot without devices. `limit` is in bytes.
     pub fn create(&self, storage: &Path, limit: u64) -> Result<Uuid, Failure> {
-        let shown = show(storage);
-        let path = CString::new(storage.as_os_str().as_bytes())
-            .map_err(|_| Failure::new(Kind::Usage, "the storage's path has a NUL in it"))?;
+        let path = c_path(storage)?;
         self.kernel
             .create(limit.div_ceil(SECTOR), &path)
-            .map_err(|f| Doing::Create(&shown).failed(&f))
+            .map_err(|f| Doing::Create(&show(storage)).failed(&f))
+    }
+
+    /// Makes a snapshot without devices, and drops it again if it cannot be told of.
+    pub fn create_and(
+        &self,
+        storage: &Path,
+        limit: u64,
+        tell: &mut dyn FnMut(Uuid) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.check_stop()?;
+        let id = self.create(storage, limit)?;
+        let undo = Undo {
+            snapshot: Some(id),
+            ..Undo::new(self.kernel)
+        };
+        if let Err(failure) = self.check_stop() {
+            return Err(undo.after(failure));
+        }
+        tell(id).map_err(|failure| undo.untold(failure))
     }
 
     /// Adds a further file or block device to a snapshot's difference storage.
     pub fn append(&self, id: Uuid, storage: &Path) -> Result<(), Failure> {
-        let shown = show(storage);
-        let path = CString::new(storage.as_os_str().as_bytes())
-            .map_err(|_| Failure::new(Kind::Usage, "the storage's path has a NUL in it"))?;
+        let path = c_path(storage)?;
         self.kernel
             .append(id, &path)
-            .map_err(|f| Doing::Append(&shown, &id.to_string()).failed(&f))
+            .map_err(|f| Doing::Append(&show(storage), &id.to_string()).failed(&f))
+    }
+
+    /// Why a device did not do as asked.
+    ///
+    /// A kernel without block filters hands such a request to the device's own driver, and that
+    /// may answer anything. What the answer would mean otherwise must not be told then.
+    fn refused(&self, doing: Doing<'_>, fault: &Fault) -> Failure {
+        let unknown = fault.is(Errno::INVAL) || fault.is(Errno::NOTTY);
+        if unknown
+            && let Err(control) = self.kernel.version()
+            && is_missing(&control)
+        {
+            return doing.failed(&control);
+        }
+        doing.failed(fault)
     }
 
     /// What a snapshot is doing.
@@ -293,25 +397,26 @@ impl<'a> Manager<'a> {
         Ok(all)
     }
 
-    /// Puts the filter on a device; says whether it was not there before.
+    /// Attaches the filter to a device; says whether it was not there before.
     pub fn attach(&self, device: &Path) -> Result<bool, Failure> {
         match self.kernel.attach(device) {
             Ok(()) => Ok(true),
             Err(fault) if fault.is(Errno::ALREADY) => Ok(false),
-            Err(fault) => Err(Doing::Attach(&show(device)).failed(&fault)),
+            Err(fault) => Err(self.refused(Doing::Attach(&show(device)), &fault)),
         }
     }
 
-    /// Takes the filter off a device.
+    /// Detaches the filter from a device.
     pub fn detach(&self, device: &Path) -> Result<(), Failure> {
         self.kernel
             .detach(device)
-            .map_err(|f| Doing::Detach(&show(device)).failed(&f))
+            .map_err(|f| self.refused(Doing::Detach(&show(device)), &f))
     }
 
     /// Adds a device to a snapshot, with the filter put on it if need be; says whether it was.
     pub fn add(&self, device: &Path, id: Uuid) -> Result<bool, Failure> {
-        let failed = |fault: &Fault| Doing::Add(&show(device), &id.to_string()).failed(fault);
+        let failed =
+            |fault: &Fault| self.refused(Doing::Add(&show(device), &id.to_string()), fault);
         match self.kernel.add(device, id) {
             Ok(()) => return Ok(false),
             // There is no filter.
@@ -323,9 +428,8 @@ impl<'a> Manager<'a> {
             Ok(()) => Ok(attached),
             Err(fault) => {
                 let undo = Undo {
-                    kernel: self.kernel,
-                    snapshot: None,
                     attached: attached.then(|| device.to_owned()).into_iter().collect(),
+                    ..Undo::new(self.kernel)
                 };
                 Err(undo.after(failed(&fault)))
             }
@@ -353,16 +457,27 @@ impl<'a> Manager<'a> {
         storage: &Path,
         limit: u64,
     ) -> Result<Snapshot, Failure> {
+        self.snapshot_and(devices, storage, limit, &mut |_| Ok(()))
+    }
+
+    /// Does the same, and tells of the snapshot while it can still be undone: it is if that fails.
+    pub fn snapshot_and(
+        &self,
+        devices: &[PathBuf],
+        storage: &Path,
+        limit: u64,
+        tell: &mut dyn FnMut(&Snapshot) -> Result<(), Failure>,
+    ) -> Result<Snapshot, Failure> {
         self.check_devices(devices)?;
         self.check_stop()?;
-        let mut undo = Undo {
-            kernel: self.kernel,
-            snapshot: None,
-            attached: Vec::new(),
+        let mut undo = Undo::new(self.kernel);
+        let snapshot = match self.snapshot_steps(devices, storage, limit, &mut undo) {
+            Ok(snapshot) => snapshot,
+            Err(failure) => return Err(undo.after(failure)),
         };
-        match self.snapshot_steps(devices, storage, limit, &mut undo) {
-            Ok(snapshot) => Ok(snapshot),
-            Err(failure) => Err(undo.after(failure)),
+        match tell(&snapshot) {
+            Ok(()) => Ok(snapshot),
+            Err(failure) => Err(undo.untold(failure)),
         }
     }
 
@@ -455,13 +570,44 @@ impl<'a> Manager<'a> {
         .hint("try again"))
     }
 
+    /// The snapshot whose id that is, or begins so.
+    pub fn resolve(&self, name: &Name) -> Result<Uuid, Failure> {
+        if let Some(id) = name.whole() {
+            return Ok(id);
+        }
+        let ids: Vec<Uuid> = self
+            .list()?
+            .into_iter()
+            .filter(|id| name.fits(id))
+            .collect();
+        match ids[..] {
+            [id] => Ok(id),
+            [] => Err(Failure::new(
+                Kind::NotFound,
+                format!("there is no snapshot whose id begins with {name}"),
+            )
+            .hint("`blksnap list` shows those there are")),
+            _ => {
+                let ids: Vec<_> = ids.iter().map(Uuid::to_string).collect();
+                Err(Failure::new(
+                    Kind::Usage,
+                    format!(
+                        "{name} is ambiguous, there are {} snapshots whose ids begin so",
+                        ids.len()
+                    ),
+                )
+                .hint(format!("it may be {}", ids.join(" or "))))
+            }
+        }
+    }
+
     /// The image's device node of a device.
     pub fn image(&self, device: &Path) -> Result<PathBuf, Failure> {
         let shown = show(device);
         let info = self
             .kernel
             .snapshot_info(device)
-            .map_err(|f| Doing::Info(&shown).failed(&f))?;
+            .map_err(|f| self.refused(Doing::Info(&shown), &f))?;
         self.image_node(&info).ok_or_else(|| {
             Failure::new(Kind::NotFound, format!("{shown} has no image"))
                 .hint("the image is there once the device's snapshot is taken")
@@ -488,12 +634,14 @@ impl<'a> Manager<'a> {
         };
         let info = match self.kernel.snapshot_info(device) {
             Ok(info) => Some(info),
-            Err(fault) if fault.is(Errno::NOENT) || fault.is(Errno::INVAL) => {
+            Err(fault) if fault.is(Errno::NOENT) => return Ok(nothing(State::Unfiltered)),
+            // Another filter is there.
+            Err(fault) if fault.is(Errno::INVAL) && self.kernel.version().is_ok() => {
                 return Ok(nothing(State::Unfiltered));
             }
             // The filter is there, a snapshot is not.
             Err(fault) if fault.is(Errno::NODATA) => None,
-            Err(fault) => return Err(Doing::Info(&show(device)).failed(&fault)),
+            Err(fault) => return Err(self.refused(Doing::Info(&show(device)), &fault)),
         };
         let tracking = match self.kernel.tracking_info(device) {
             Ok(info) => Some(info.into()),
@@ -518,18 +666,32 @@ impl<'a> Manager<'a> {
         })
     }
 
-    /// State of every device that has the filter.
-    pub fn info_all(&self) -> Result<Vec<DeviceInfo>, Failure> {
+    /// State of every device that has the filter, and why that of others cannot be told.
+    pub fn info_all(&self) -> Result<Vec<Result<DeviceInfo, Failure>>, Failure> {
+        // Without the driver, or without the right to ask it, every device would seem to have no
+        // filter.
+        self.version()?;
         let devices = self
             .kernel
             .block_devices()
             .map_err(|f| Doing::Look("the block devices").failed(&f))?;
-        Ok(devices
-            .iter()
-            // A device that cannot be opened, as an empty drive, has no filter to tell about.
-            .filter_map(|device| self.info(device).ok())
-            .filter(|info| info.state != State::Unfiltered)
-            .collect())
+        let mut infos = Vec::new();
+        for device in devices {
+            match self.info(&device) {
+                Ok(info) if info.state == State::Unfiltered => {}
+                Err(_) if self.is_absent(&device) => {}
+                info => infos.push(info),
+            }
+        }
+        Ok(infos)
+    }
+
+    /// Whether there is no device behind a node, as in an empty drive, or none any more.
+    fn is_absent(&self, device: &Path) -> bool {
+        self.kernel.device_number(device).is_err_and(|fault| {
+            let absent = [Errno::NOENT, Errno::NXIO, Errno::NODEV, Errno::NOMEDIUM];
+            absent.contains(&fault.errno)
+        })
     }
 
     /// State of change tracking on a device.
@@ -537,7 +699,7 @@ impl<'a> Manager<'a> {
         self.kernel
             .tracking_info(device)
             .map(Tracking::from)
-            .map_err(|f| Doing::Tracking(&show(device)).failed(&f))
+            .map_err(|f| self.refused(Doing::Tracking(&show(device)), &f))
     }
 
     /// The whole change map of a device.
@@ -570,12 +732,13 @@ impl<'a> Manager<'a> {
     pub fn mark_dirty(&self, device: &Path, ranges: &[blksnap_sectors]) -> Result<(), Failure> {
         self.kernel
             .mark_dirty(device, ranges)
-            .map_err(|f| Doing::Tracking(&show(device)).failed(&f))
+            .map_err(|f| self.refused(Doing::MarkDirty(&show(device)), &f))
     }
 
-    /// Waits for an event of a snapshot, for ever if there is no `timeout`.
+    /// Waits for an event of a snapshot, forever if there is no `timeout`.
     pub fn wait(&self, id: Uuid, timeout: Option<Duration>) -> Result<Event, Failure> {
-        let end = timeout.map(|timeout| Instant::now() + timeout);
+        // What ends after the end of time does not end.
+        let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             let slice = left.map_or(WAIT_SLICE, |left| left.min(WAIT_SLICE));
@@ -815,8 +978,8 @@ mod tests {
             .unwrap_err();
         assert_eq!(failure.kind, Kind::NoSpace);
         let hint = failure.hint.unwrap();
-        assert!(hint.contains("not all could be undone"), "{hint}");
-        assert!(hint.contains("an image is in use"), "{hint}");
+        assert!(hint.contains("not everything could be undone"), "{hint}");
+        assert!(hint.contains("by somebody else"), "{hint}");
     }
 
     #[test]
@@ -897,7 +1060,7 @@ mod tests {
         let info = manager.info(device).unwrap();
         assert_eq!(info.state, State::Corrupted);
         assert_eq!(info.error.as_deref(), Some("ENOSPC"));
-        assert_eq!(manager.info_all().unwrap(), [info]);
+        assert_eq!(manager.info_all().unwrap(), [Ok(info)]);
         // What became of the last snapshot is known until the next one.
         mock.destroy(ID).unwrap();
         let info = manager.info(device).unwrap();
@@ -906,7 +1069,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_no_image_never_becomes_a_path() {
+    fn a_name_that_is_not_an_image_never_becomes_a_path() {
         let mock = Mock::default();
         let manager = Manager::new(&mock, &go_on);
         for name in ["", "blksnap-", "blksnap-../x", "sda", "blksnap-control"] {
@@ -1034,5 +1197,154 @@ mod tests {
         );
         event.code = 77;
         assert_eq!(Event::from(&event), Event::Unknown { time: 5, code: 77 });
+    }
+
+    #[test]
+    fn a_snapshot_that_nobody_can_be_told_of_is_undone() {
+        let deaf = || Err(Failure::new(Kind::Other, "nobody listens"));
+        let mock = Mock::default();
+        let manager = Manager::new(&mock, &go_on);
+        let devices = paths(&["/dev/a"]);
+        let failure = manager
+            .snapshot_and(&devices, "/st".as_ref(), 512, &mut |_| deaf())
+            .unwrap_err();
+        assert!(mock.is_clean());
+        assert_eq!(failure.message, "nobody listens");
+        assert!(failure.hint.unwrap().contains("undone"));
+
+        let failure = manager
+            .create_and("/st".as_ref(), 512, &mut |_| deaf())
+            .unwrap_err();
+        assert!(mock.is_clean());
+        assert!(failure.hint.unwrap().contains("undone"));
+
+        mock.fail_once("destroy", Errno::BUSY);
+        let failure = manager
+            .create_and("/st".as_ref(), 512, &mut |_| deaf())
+            .unwrap_err();
+        assert!(failure.hint.unwrap().contains("not everything"));
+    }
+
+    #[test]
+    fn an_interrupt_while_a_snapshot_is_created_undoes_it() {
+        for answers in 0..3 {
+            let mock = Mock::default();
+            let asked = Cell::new(0);
+            let stop = || asked.replace(asked.get() + 1) >= answers;
+            let mut told = false;
+            let result = Manager::new(&mock, &stop).create_and("/st".as_ref(), 512, &mut |_| {
+                told = true;
+                Ok(())
+            });
+            assert_eq!(told, answers == 2);
+            match result {
+                Ok(()) => assert_eq!(mock.snapshots(), [ID]),
+                Err(failure) => {
+                    assert_eq!(failure.kind, Kind::Interrupted);
+                    assert!(mock.is_clean());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_timeout_beyond_the_end_of_time_is_none() {
+        use zerocopy::FromZeros;
+        let mock = Mock::default();
+        mock.create_snapshot();
+        mock.set_event(blksnap_event::new_zeroed());
+        let manager = Manager::new(&mock, &go_on);
+        manager.wait(ID, Some(Duration::MAX)).unwrap();
+    }
+
+    #[test]
+    fn a_number_that_is_not_an_error_code_is_shown_as_it_is() {
+        assert_eq!(negative_errno(-5), "EIO");
+        assert_eq!(negative_errno(0), "errno 0");
+        assert_eq!(negative_errno(5), "errno -5");
+        assert_eq!(negative_errno(i32::MIN), "errno -2147483648");
+    }
+
+    #[test]
+    fn a_kernel_without_filters_is_told_from_one_that_refuses() {
+        let mock = Mock::default();
+        let manager = Manager::new(&mock, &go_on);
+        let device = Path::new("/dev/a");
+        mock.unload_driver();
+        let failures = [
+            manager.tracking(device).unwrap_err(),
+            manager.mark_dirty(device, &[]).unwrap_err(),
+            manager.detach(device).unwrap_err(),
+            manager.add(device, ID).unwrap_err(),
+            manager.image(device).unwrap_err(),
+            manager.info(device).unwrap_err(),
+            manager.info_all().unwrap_err(),
+        ];
+        for failure in failures {
+            assert_eq!(failure.kind, Kind::Unsupported, "{failure}");
+            assert!(failure.message.contains("not loaded"), "{failure}");
+        }
+
+        let mock = Mock::default();
+        let manager = Manager::new(&mock, &go_on);
+        mock.fail_once("snapshot_info", Errno::INVAL);
+        assert_eq!(manager.info(device).unwrap().state, State::Unfiltered);
+        mock.fail_once("tracking_info", Errno::INVAL);
+        let failure = manager.tracking(device).unwrap_err();
+        assert!(failure.message.contains("another filter"), "{failure}");
+        mock.fail_once("mark_dirty", Errno::INVAL);
+        let failure = manager.mark_dirty(device, &[]).unwrap_err();
+        assert!(failure.message.contains("range"), "{failure}");
+    }
+
+    #[test]
+    fn what_hinders_the_look_at_all_devices_is_told() {
+        let mock = Mock::default();
+        let manager = Manager::new(&mock, &go_on);
+        let [a, b] = ["/dev/a", "/dev/b"].map(Path::new);
+        mock.attach(a).unwrap();
+        // An empty drive is nothing to complain of.
+        mock.cannot_open(b, Errno::NOMEDIUM);
+        let infos = manager.info_all().unwrap();
+        assert_eq!(infos, [manager.info(a)]);
+
+        mock.cannot_open(b, Errno::IO);
+        let infos = manager.info_all().unwrap();
+        assert!(infos[0].is_ok());
+        assert_eq!(infos[1].as_ref().unwrap_err().errno.as_deref(), Some("EIO"));
+
+        mock.fail_once("version", Errno::PERM);
+        let failure = manager.info_all().unwrap_err();
+        assert_eq!(failure.kind, Kind::Denied);
+    }
+
+    #[test]
+    fn the_beginning_of_an_id_is_enough_if_it_is_the_only_one() {
+        let mock = Mock::default();
+        let manager = Manager::new(&mock, &go_on);
+        let resolve = |text: &str| manager.resolve(&text.parse().unwrap());
+        assert_eq!(resolve("a11ce").unwrap_err().kind, Kind::NotFound);
+        mock.create_snapshot();
+        for text in ["a", "A11CE", "a11ce000-0000-4", "a11ce00000004"] {
+            assert_eq!(resolve(text), Ok(ID), "{text}");
+        }
+        assert_eq!(resolve("b").unwrap_err().kind, Kind::NotFound);
+
+        mock.grow_after_first_collect(1);
+        mock.clear_log();
+        let failure = resolve("a11").unwrap_err();
+        assert_eq!(failure.kind, Kind::Usage);
+        assert!(failure.message.contains("ambiguous"), "{failure}");
+        let hint = failure.hint.unwrap();
+        assert!(hint.contains(&ID.to_string()), "{hint}");
+        assert!(hint.contains("0065"), "{hint}");
+
+        // A whole one is not looked for.
+        mock.clear_log();
+        assert_eq!(resolve(&ID.to_string()), Ok(ID));
+        assert!(mock.log().is_empty());
+        for bad in ["", "-", "xyz", "/dev/a", &"a".repeat(33)] {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
     }
 }

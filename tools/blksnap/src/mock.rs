@@ -33,6 +33,8 @@ pub struct Mock {
     grow: Cell<usize>,
     for_ever: Cell<bool>,
     map_is_short: Cell<bool>,
+    no_driver: Cell<bool>,
+    unopenable: RefCell<BTreeMap<PathBuf, Errno>>,
     event: RefCell<Option<Box<blksnap_event>>>,
 }
 
@@ -97,6 +99,25 @@ impl Mock {
         self.map_is_short.set(true);
     }
 
+    /// A kernel without the driver and without block filters.
+    pub fn unload_driver(&self) {
+        self.no_driver.set(true);
+    }
+
+    /// Opening this device fails from now on.
+    pub fn cannot_open(&self, device: &Path, errno: Errno) {
+        self.unopenable
+            .borrow_mut()
+            .insert(device.to_owned(), errno);
+    }
+
+    fn open(&self, device: &Path) -> Result<(), Fault> {
+        match self.unopenable.borrow().get(device) {
+            Some(&errno) => Err(Fault::new(Step::OpenDevice(device.to_owned()), errno)),
+            None => Ok(()),
+        }
+    }
+
     /// Logs the request and ends it with `result`, or with the failure asked for.
     fn end<T>(
         &self,
@@ -121,6 +142,10 @@ impl Mock {
         path: &Path,
         act: impl FnOnce(&mut Device) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
+        if self.no_driver.get() {
+            // What the driver of a disk says to what it does not know.
+            return Err(Errno::INVAL);
+        }
         match self.devices.borrow_mut().get_mut(path) {
             Some(device) if device.attached => act(device),
             _ => Err(Errno::NOENT),
@@ -135,6 +160,10 @@ impl Mock {
 
 impl Kernel for Mock {
     fn version(&self) -> Result<blksnap_version, Fault> {
+        if self.no_driver.get() {
+            let step = Step::OpenControl("/dev/blksnap-control".into());
+            return Err(Fault::new(step, Errno::NOENT));
+        }
         self.end("version", "", || {
             Ok(blksnap_version {
                 major: 1,
@@ -223,6 +252,7 @@ impl Kernel for Mock {
     }
 
     fn attach(&self, device: &Path) -> Result<(), Fault> {
+        self.open(device)?;
         self.end("attach", device.display(), || {
             let mut devices = self.devices.borrow_mut();
             let entry = devices.entry(device.to_owned()).or_default();
@@ -260,6 +290,7 @@ impl Kernel for Mock {
     }
 
     fn snapshot_info(&self, device: &Path) -> Result<blksnap_snapshot_info, Fault> {
+        self.open(device)?;
         let (major, minor) = Self::number(device);
         self.end("snapshot_info", device.display(), || {
             self.filtered(device, |device| {
@@ -308,11 +339,12 @@ impl Kernel for Mock {
         self.end(
             "mark_dirty",
             format_args!("{} {ranges:?}", device.display()),
-            || Ok(()),
+            || self.filtered(device, |_| Ok(())),
         )
     }
 
     fn device_number(&self, device: &Path) -> Result<(u32, u32), Fault> {
+        self.open(device)?;
         if device.starts_with("/dev") && device.components().all(|c| c != Component::ParentDir) {
             return Ok(Self::number(device));
         }
@@ -325,6 +357,12 @@ impl Kernel for Mock {
     }
 
     fn statistics(&self, id: Uuid) -> Result<String, Fault> {
+        if let Some(errno) = self.failures.borrow_mut().remove("statistics") {
+            return Err(Fault::new(
+                Step::ReadStatistics("/debug/blksnap".into()),
+                errno,
+            ));
+        }
         match self.snapshots.borrow().contains(&id) {
             true => Ok(
                 "state held\nstorage_used 16\nstorage_capacity 2048\nstorage_limit 4096\n\

@@ -4,8 +4,10 @@
 //!
 //! The text has a name and a value in each line: first those of the snapshot,
 //! then, after a line `device MAJOR:MINOR`, those of each of its devices. Names
-//! that this program does not know are shown all the same.
+//! that this program does not know are shown all the same. What the driver counts
+//! in sectors is turned into bytes here, as all sizes of this program are bytes.
 
+use crate::cli::human;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -13,11 +15,19 @@ use uuid::Uuid;
 /// Bytes of a sector, in which the driver counts storage.
 const SECTOR: u64 = 512;
 
+/// What is counted in sectors starts with this, ...
+const IN_SECTORS: &str = "storage_";
+
+/// ... and what is counted in bytes has this in its name.
+const IN_BYTES: &str = "bytes";
+
 /// A value of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// A number that only grows, or a level.
     Number(u64),
+    /// A number below zero, which is an error code.
+    Negative(i64),
     /// Anything else.
     Text(String),
 }
@@ -26,6 +36,7 @@ impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Value::Number(number) => serializer.serialize_u64(*number),
+            Value::Negative(number) => serializer.serialize_i64(*number),
             Value::Text(text) => serializer.serialize_str(text),
         }
     }
@@ -35,7 +46,33 @@ impl std::fmt::Display for Value {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Value::Number(number) => number.fmt(f),
+            Value::Negative(number) => number.fmt(f),
             Value::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl Value {
+    fn parse(name: &str, text: &str) -> Self {
+        if let Ok(number) = text.parse::<u64>() {
+            return Value::Number(match name.starts_with(IN_SECTORS) {
+                true => number.saturating_mul(SECTOR),
+                false => number,
+            });
+        }
+        match text.parse() {
+            Ok(number) => Value::Negative(number),
+            Err(_) => Value::Text(text.to_owned()),
+        }
+    }
+
+    /// As people read the value of that name.
+    pub fn human(&self, name: &str) -> String {
+        match self {
+            Value::Number(bytes) if name.starts_with(IN_SECTORS) || name.contains(IN_BYTES) => {
+                human(*bytes)
+            }
+            _ => self.to_string(),
         }
     }
 }
@@ -66,7 +103,7 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Reads the driver's text. Lines that are none are left out.
+    /// Reads the driver's text. What is not such a line is left out.
     pub fn parse(id: Uuid, text: &str) -> Self {
         let mut statistics = Statistics {
             id,
@@ -89,11 +126,7 @@ impl Statistics {
                 Some(device) => &mut device.values,
                 None => &mut statistics.values,
             };
-            let value = match value.parse() {
-                Ok(number) => Value::Number(number),
-                Err(_) => Value::Text(value.to_owned()),
-            };
-            values.insert(name.to_owned(), value);
+            values.insert(name.to_owned(), Value::parse(name, value));
         }
         statistics
     }
@@ -102,15 +135,22 @@ impl Statistics {
     pub fn number(&self, name: &str) -> u64 {
         match self.values.get(name) {
             Some(Value::Number(number)) => *number,
-            Some(Value::Text(_)) => 0,
+            Some(_) => 0,
             None => self.devices.iter().map(|d| d.number(name)).sum(),
         }
     }
 
     /// Bytes of storage that are taken, there, and possible.
     pub fn storage(&self) -> [u64; 3] {
-        ["storage_used", "storage_capacity", "storage_limit"]
-            .map(|name| self.number(name).saturating_mul(SECTOR))
+        ["storage_used", "storage_capacity", "storage_limit"].map(|name| self.number(name))
+    }
+
+    /// Bytes that the storage may grow to, if the driver tells.
+    pub fn limit(&self) -> Option<u64> {
+        match self.values.get("storage_limit") {
+            Some(Value::Number(limit)) => Some(*limit),
+            _ => None,
+        }
     }
 
     /// In a word.
@@ -153,20 +193,47 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_left_out() {
+    fn what_is_not_a_line_is_left_out() {
         let s = Statistics::parse(Uuid::nil(), "\nalone\n  \nextents 7\n");
         assert_eq!(s.values.len(), 1);
         assert_eq!(s.number("extents"), 7);
         assert_eq!(s.number("missing"), 0);
         assert_eq!(s.state(), "unknown");
+        assert_eq!(s.limit(), None);
     }
 
     #[test]
-    fn numbers_are_numbers_for_machines() {
+    fn numbers_are_numbers_in_json() {
         let s = Statistics::parse(Uuid::nil(), TEXT);
         let json = serde_json::to_value(&s).unwrap();
-        assert_eq!(json["storage_used"], 16);
+        assert_eq!(json["storage_used"], 8192);
         assert_eq!(json["devices"][1]["bytes_copied"], 4096);
         assert_eq!(json["devices"][1]["new_thing"], "yes");
+    }
+
+    #[test]
+    fn an_error_is_a_number_whether_there_is_one_or_not() {
+        for error in [0, -28] {
+            let text = format!("state held\ndevice 8:1\nerror {error}\n");
+            let s = Statistics::parse(Uuid::nil(), &text);
+            let json = serde_json::to_value(&s).unwrap();
+            assert_eq!(json["devices"][0]["error"], error);
+            assert_eq!(s.devices[0].values["error"].to_string(), error.to_string());
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_and_people_read_them_with_units() {
+        let s = Statistics::parse(Uuid::nil(), TEXT);
+        assert_eq!(s.number("storage_capacity"), 1 << 20);
+        assert_eq!(s.limit(), Some(2 << 20));
+        let human = |values: &Values, name: &str| values[name].human(name);
+        assert_eq!(human(&s.values, "storage_limit"), "2 MiB");
+        assert_eq!(human(&s.devices[0].values, "bytes_copied"), "8 KiB");
+        assert_eq!(human(&s.devices[0].values, "image_reads"), "3");
+        assert_eq!(human(&s.values, "state"), "held");
+        // Beyond what can be: no error, and no small number.
+        let s = Statistics::parse(Uuid::nil(), &format!("storage_limit {}\n", u64::MAX));
+        assert_eq!(s.limit(), Some(u64::MAX));
     }
 }

@@ -388,6 +388,19 @@ pub(crate) fn fiemap(fd: BorrowedFd<'_>, request: &mut FiemapRequest) -> Result<
     Ok(())
 }
 
+/// Whether this process ignores a signal, as far as that can be found out.
+pub fn is_ignored(signal: i32) -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, signal))
+}
+
+fn ignores(status: &str, signal: i32) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -621,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_block_device_is_refused_before_any_request() {
+    fn what_is_not_a_block_device_is_refused_before_any_request() {
         let recorder = Recorder::default();
         let dir = dir();
         let linux = with_control(&recorder, &dir);
@@ -630,6 +643,16 @@ mod tests {
             .unwrap_err();
         assert_eq!(fault.errno, Errno::NOTBLK);
         assert!(recorder.calls.borrow().is_empty());
+    }
+
+    #[test]
+    fn ignored_signals_are_known() {
+        let status = "Name:\tx\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001001\n";
+        let ignored: Vec<_> = (1..=64).filter(|&s| ignores(status, s)).collect();
+        assert_eq!(ignored, [1, 13]);
+        assert!(!ignores("", 1));
+        // Rust sees to this one.
+        assert!(is_ignored(13));
     }
 
     const DEVICE: &str = "/dev/null";
