@@ -113,7 +113,7 @@ impl Cache {
         let _lock = self.lock("setup", ui)?;
         for path in left_over(&self.running(), &self.root)? {
             ui.say(format!(
-                "removing what was left half done: {}",
+                "removing what was left unfinished: {}",
                 path.display()
             ));
             remove(&path);
@@ -151,7 +151,7 @@ impl Cache {
                 let mut holder = String::new();
                 file.read_to_string(&mut holder)?;
                 ui.say(format!(
-                    "waiting for process {} to finish with {part}",
+                    "waiting for process {} to release {part}",
                     holder.trim()
                 ));
                 file.lock()?;
@@ -171,7 +171,7 @@ impl Cache {
             return Err(Failure::new(
                 Kind::Requirement,
                 format!(
-                    "{what} needs {} free under {}, there are {}",
+                    "{what} needs {} free under {}, and only {} are",
                     bytes(need),
                     self.root.display(),
                     bytes(free)
@@ -229,13 +229,25 @@ fn lives(pid: u32) -> bool {
 pub fn free_space(path: &Path) -> Result<u64> {
     let there = path.ancestors().find(|path| path.exists());
     let stat = rustix::fs::statvfs(there.unwrap_or(path))
-        .with_context(|| format!("cannot ask for the free space of {}", path.display()))?;
+        .with_context(|| format!("cannot determine the free space of {}", path.display()))?;
     Ok(stat.f_bavail * stat.f_frsize)
 }
 
 pub fn make(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot create the folder {}", folder.display()))
+}
+
+/// Makes a folder that the user names; what cannot become one is the user's mistake.
+pub fn make_given(folder: &Path, hint: &str) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| {
+        let what = if folder.exists() {
+            format!("{} is not a folder", folder.display())
+        } else {
+            format!("the folder {} cannot be created: {error}", folder.display())
+        };
+        Failure::new(Kind::Usage, what).hint(hint).into()
+    })
 }
 
 /// Writes a file whole or not at all; leaves it alone, with its time stamp, if nothing changes.
@@ -271,6 +283,21 @@ mod tests {
         assert_eq!(path.metadata().unwrap().ino(), inode);
         assert!(write_if_changed(&path, b"two").unwrap());
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_the_users_mistake() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        for (wrong, why) in [(file.clone(), "not a folder"), (file.join("a"), "created")] {
+            let error = make_given(&wrong, "name another").unwrap_err();
+            assert_eq!(crate::fail::status_of(&error), 2);
+            let told = error.to_string();
+            assert!(told.contains(why) && told.contains("/file"), "{told}");
+        }
+        make_given(&folder.path().join("new/deep"), "").unwrap();
+        assert!(folder.path().join("new/deep").is_dir());
     }
 
     #[test]

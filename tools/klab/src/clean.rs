@@ -19,9 +19,9 @@ pub fn clean(cache: &Cache, args: &CleanArgs, ui: &Ui) -> Result<()> {
     if let Some(pid) = cache.users()?.first() {
         return Err(Failure::new(
             Kind::Usage,
-            format!("process {pid} has guests that use the cache"),
+            format!("process {pid} is running guests that use the cache"),
         )
-        .hint(format!("wait for its end, or: kill {pid}"))
+        .hint(format!("wait for it to end, or: kill {pid}"))
         .into());
     }
     // Nobody builds in a tree meanwhile, and nothing goes before all have been looked at.

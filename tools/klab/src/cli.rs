@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,7 +8,7 @@ use clap_complete::Shell;
 
 use crate::bench::cow::guest::GuestBench;
 use crate::bench::pin::GuestPin;
-use crate::build::Profile;
+use crate::build::{Plan, Profile};
 use crate::demo::guest::GuestDemo;
 use crate::fail::EXIT_STATUSES;
 use crate::sandbox::Sandbox;
@@ -22,7 +23,7 @@ use crate::sandbox::Sandbox;
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// Say every program that is run
+    /// Print every program as it is run
     #[arg(long, short, global = true)]
     pub verbose: bool,
     #[command(subcommand)]
@@ -31,13 +32,13 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Get everything that the machine lacks
+    /// Install and download whatever is missing
     #[command(after_help = "Example:\n  cargo klab setup")]
     Setup,
     /// Show the state of every requirement
     #[command(after_help = "Examples:\n  cargo klab doctor\n  cargo klab doctor --json")]
     Doctor {
-        /// For machines
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -61,13 +62,13 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  cargo klab run -- uname -a\n  \
         cargo klab run --disk 1G -- sh -c 'mkfs.xfs /dev/ubda && mount /dev/ubda /mnt && df /mnt'")]
     Run(RunArgs),
-    /// Snapshot a live filesystem into a file that lies on it, and show that everything held
+    /// Snapshot a live filesystem into a file on that same filesystem, and show that it held
     #[command(
         after_help = "Examples:\n  cargo klab demo\n  cargo klab demo --fs xfs\n  \
         cargo klab demo --data ~/photos --json"
     )]
     Demo(DemoArgs),
-    /// Run every test there is; the last line is `N passed, M failed`
+    /// Run all tests; the last line is `N passed, M failed`
     #[command(
         after_help = "Examples:\n  cargo klab test\n  cargo klab test --fs xfs\n  \
         cargo klab test --profile debug --filter generic/92\n  \
@@ -78,40 +79,59 @@ pub enum Verb {
         --kernel \"$(cargo klab build --stock | tail -n 1)\""
     )]
     Test(TestArgs),
-    /// Measure
+    /// Measure performance
     #[command(subcommand)]
     Bench(BenchVerb),
     /// Work with the series of kernel changes
     #[command(subcommand)]
     Series(SeriesVerb),
-    /// Remove what can be made again
+    /// Remove what can be built or downloaded again
     #[command(after_help = "Examples:\n  cargo klab clean\n  cargo klab clean --all")]
     Clean(CleanArgs),
-    /// Print a completion script
-    #[command(after_help = "Example:\n  cargo klab completions bash > \
-        ~/.local/share/bash-completion/completions/klab")]
+    /// Print a completion script for the program `klab`; cargo completes nothing after `cargo klab`
+    #[command(after_help = "Examples:\n  \
+        cargo klab completions bash > ~/.local/share/bash-completion/completions/klab\n  \
+        ln -s \"$PWD/target/release/klab\" ~/.local/bin/    # for `klab` to be found")]
     Completions { shell: Shell },
-    /// Write manual pages into a folder, or the main one to stdout
+    /// Write manual pages into a folder, or print the main one
     #[command(after_help = "Examples:\n  cargo klab man | man -l -\n  cargo klab man man1/")]
-    Man { folder: Option<PathBuf> },
-    /// (internal) make the namespaces of a guest
-    #[command(hide = true)]
+    Man {
+        /// Where the pages go, one for each verb; made if it is not there
+        folder: Option<PathBuf>,
+    },
+}
+
+/// What klab asks of itself: before a guest, as its first process, and in it. These verbs are apart,
+/// so that no help, completion or manual page offers them.
+#[derive(Debug, Parser)]
+#[command(name = "klab", disable_help_subcommand = true)]
+pub struct Internal {
+    #[command(subcommand)]
+    pub verb: InternalVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum InternalVerb {
+    /// Make the namespaces of a guest
     Sandbox(Sandbox),
-    /// (internal) arrange the mounts of a guest's namespace
-    #[command(hide = true)]
+    /// Arrange the mounts of a guest's namespace
     SandboxInside(Sandbox),
-    /// (internal) be the first process of a guest
-    #[command(hide = true)]
+    /// Be the first process of a guest
     GuestInit { job: PathBuf },
-    /// (internal) the part of the demonstration that runs in a guest
-    #[command(hide = true)]
+    /// The part of the demonstration that runs in a guest
     GuestDemo(GuestDemo),
-    /// (internal) the part of `bench pin` that runs in a guest
-    #[command(hide = true)]
+    /// The part of `bench pin` that runs in a guest
     GuestBenchPin(GuestPin),
-    /// (internal) the part of the measurements that runs in a guest
-    #[command(hide = true)]
+    /// The part of `bench cow` that runs in a guest
     GuestBench(GuestBench),
+}
+
+impl Internal {
+    /// Whether these words, with the program in front, are meant for an internal verb.
+    pub fn is_meant(words: &[OsString]) -> bool {
+        let verb = words.get(1).and_then(|word| word.to_str());
+        verb.is_some_and(InternalVerb::has_subcommand)
+    }
 }
 
 /// A guest that is asked for by hand.
@@ -123,16 +143,16 @@ pub struct GuestArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
     pub kernel: Option<PathBuf>,
     /// Add an empty virtual disk (/dev/ubda, /dev/ubdb and so on); may be repeated
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = disk)]
     pub disk: Vec<u64>,
-    /// Memory of the guest
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2G")]
+    /// Memory of the guest, 128M or more
+    #[arg(long, value_name = "SIZE", value_parser = memory, default_value = "2G")]
     pub memory: u64,
     /// The only folder of the host that the guest can write to
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
     /// Add a word to the kernel's command line; may be repeated
-    #[arg(long, value_name = "WORD")]
+    #[arg(long, value_name = "WORD", value_parser = kernel_word)]
     pub append: Vec<String>,
 }
 
@@ -140,7 +160,7 @@ pub struct GuestArgs {
 pub struct RunArgs {
     #[command(flatten)]
     pub guest: GuestArgs,
-    /// Kill the guest if nothing comes from it for so many seconds
+    /// Kill the guest after so many seconds without any output; 0 means never
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     pub timeout: u64,
     /// The command and its arguments
@@ -159,9 +179,9 @@ pub enum Group {
     Isolation,
     /// Tests of filesystems, under xfstests/
     Fstests,
-    /// The tests of those tests: their form, and whether their harness sees what goes wrong
+    /// Tests of those tests: their form, and whether the harness notices every failure
     Harness,
-    /// The form of the series, and the way to git and back
+    /// The form of the series, and its round trip through git
     Series,
 }
 
@@ -169,11 +189,12 @@ pub enum Group {
 pub struct TestArgs {
     #[command(flatten)]
     pub source: Source,
-    /// Test this User Mode Linux kernel instead of building one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kdir", "profile"])]
+    /// Test this User Mode Linux kernel instead of building one; tell with `--profile` how it was
+    /// configured: debug and leaks kernels get three times as long
+    #[arg(long, value_name = "FILE", conflicts_with = "kdir")]
     pub kernel: Option<PathBuf>,
-    /// With --stock: this unpatched kernel instead of building one
-    #[arg(long, value_name = "FILE", requires = "stock", conflicts_with_all = ["kdir", "profile"])]
+    /// With --stock: use this unpatched kernel instead of building one
+    #[arg(long, value_name = "FILE", requires = "stock", conflicts_with = "kdir")]
     pub stock_kernel: Option<PathBuf>,
     /// With --stock: write the table into README.md as well
     #[arg(long, requires = "stock", conflicts_with_all = ["fs", "filter"])]
@@ -184,13 +205,13 @@ pub struct TestArgs {
     /// Only these filesystems; may be repeated
     #[arg(long, value_enum)]
     pub fs: Vec<Filesystem>,
-    /// Only tests with this in their name, such as `generic/901`
+    /// Only tests whose name contains this, such as `generic/901`
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
     /// Set a variable for the tests in a guest; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<(String, String)>,
-    /// Run the filesystem tests inside this real xfstests checkout, built before
+    /// Run the filesystem tests inside this xfstests checkout, which must have been built
     #[arg(long, value_name = "DIR")]
     pub fstests: Option<PathBuf>,
     /// With --fstests: the checkout's own tests of this group, and nothing else; may be repeated
@@ -200,7 +221,7 @@ pub struct TestArgs {
     /// Where logs and JUnit XML go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
-    /// All results as JSON at the end, instead of lines
+    /// Print all results as JSON at the end, instead of lines
     #[arg(long)]
     pub json: bool,
 }
@@ -208,9 +229,9 @@ pub struct TestArgs {
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     #[command(flatten)]
-    pub source: Source,
+    pub source: Patched,
     /// Use this User Mode Linux kernel instead of building one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kdir", "profile"])]
     pub kernel: Option<PathBuf>,
     /// Only these filesystems; may be repeated
     #[arg(long, value_enum)]
@@ -221,7 +242,7 @@ pub struct DemoArgs {
     /// Where logs and pictures go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
-    /// For machines
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -244,21 +265,21 @@ pub enum BenchVerb {
 #[derive(Debug, Args)]
 pub struct PinArgs {
     #[command(flatten)]
-    pub source: Source,
+    pub source: Patched,
     /// The patched kernel, instead of building one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kdir", "profile"])]
     pub kernel: Option<PathBuf>,
     /// The unpatched kernel, instead of building one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kdir", "profile"])]
     pub stock_kernel: Option<PathBuf>,
     /// Only these filesystems; may be repeated
     #[arg(long, value_enum)]
     pub fs: Vec<Filesystem>,
-    /// Extents of the file; may be repeated
+    /// Number of extents in the file; may be repeated
     #[arg(long, value_name = "COUNT", default_values_t = [1, 1000, 100_000, 1_000_000],
         value_parser = clap::value_parser!(u64).range(1..=4_000_000))]
     pub extents: Vec<u64>,
-    /// Guests of each kernel for each filesystem, in turns
+    /// Guests for each kernel and filesystem; the kernels take turns
     #[arg(long, value_name = "COUNT", default_value_t = 3,
         value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
@@ -268,7 +289,7 @@ pub struct PinArgs {
     /// Where tables and logs go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
-    /// For machines
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -276,23 +297,23 @@ pub struct PinArgs {
 #[derive(Debug, Args)]
 pub struct CowArgs {
     #[command(flatten)]
-    pub source: Source,
+    pub source: Patched,
     /// Use this User Mode Linux kernel instead of building one
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kdir", "profile"])]
     pub kernel: Option<PathBuf>,
-    /// Two repeats of a quarter of everything, in four minutes: a look, not a measurement
+    /// Two repeats of a quarter of the work, in four minutes: a first look, not a measurement
     #[arg(long)]
     pub quick: bool,
     /// Write the results into rust-blksnap/BENCH.md, and the plots beside it
     #[arg(long, conflicts_with_all = ["quick", "filter"])]
     pub update_docs: bool,
-    /// Only cases with this in their name, `MEDIUM/PATTERN/DEPTH/JOBS`, or `memory` or `take`
+    /// Only cases whose name contains this: `MEDIUM/PATTERN/DEPTH/JOBS`, `memory` or `take`
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
     /// Where findings, plots and logs go
     #[arg(long, value_name = "DIR")]
     pub results: Option<PathBuf>,
-    /// For machines
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -306,14 +327,53 @@ pub fn size(text: &str) -> Result<u64, String> {
         "m" | "mib" => 20,
         "g" | "gib" => 30,
         "t" | "tib" => 40,
-        unit => return Err(format!("`{unit}` is no unit: use K, M, G or T")),
+        unit => return Err(format!("`{unit}` is not a unit: use K, M, G or T")),
     };
     let count: u64 = number
         .parse()
-        .map_err(|_| format!("`{number}` is no whole number"))?;
+        .map_err(|_| format!("`{number}` is not a whole number"))?;
     match count.checked_mul(1 << shift) {
         Some(bytes @ 1..) => Ok(bytes),
         _ => Err("must be more than zero and fit in 64 bits".into()),
+    }
+}
+
+/// What a guest needs to come up, with each of the kernel's configurations.
+const LEAST_MEMORY: u64 = 128 << 20;
+
+/// A file of twice that size is more than ext4 takes.
+const LARGEST_DISK: u64 = 8 << 40;
+
+fn memory(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < LEAST_MEMORY => Err("a guest needs at least 128M".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+fn disk(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes > LARGEST_DISK => Err("a virtual disk can have at most 8T".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// One word as the kernel takes its command line apart: at blanks outside of double quotes.
+fn kernel_word(text: &str) -> Result<String, String> {
+    let mut quoted = false;
+    for ch in text.chars() {
+        quoted ^= ch == '"';
+        if ch.is_whitespace() && !quoted {
+            return Err(
+                "has a blank outside of double quotes: repeat --append for each word".into(),
+            );
+        }
+    }
+    match text {
+        "" => Err("is empty".into()),
+        "--" => Err("would end what the kernel reads".into()),
+        _ if quoted => Err("has a double quote that is not closed".into()),
+        _ => Ok(text.to_owned()),
     }
 }
 
@@ -335,30 +395,56 @@ pub struct TreeArgs {
     /// Apply the series to the commit checked out in this kernel repository (in a worktree)
     #[arg(long, value_name = "DIR")]
     pub kdir: Option<PathBuf>,
-    /// For machines
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Which kernel is meant, for every verb that needs one.
+/// Which kernel with the series is meant.
 #[derive(Clone, Debug, Args)]
-pub struct Source {
+pub struct Patched {
     /// How the kernel is configured
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     pub profile: Profile,
-    /// The kernel without the series; `test` compares it with the patched one
-    #[arg(long)]
-    pub stock: bool,
     /// Build from the commit checked out in this kernel repository (in a worktree)
     #[arg(long, value_name = "DIR")]
     pub kdir: Option<PathBuf>,
+}
+
+impl Patched {
+    pub fn plan(&self) -> Plan {
+        Plan {
+            profile: self.profile,
+            stock: false,
+            kdir: self.kdir.clone(),
+        }
+    }
+}
+
+/// Which kernel is meant, for the verbs that can also do without the series.
+#[derive(Clone, Debug, Args)]
+pub struct Source {
+    #[command(flatten)]
+    pub patched: Patched,
+    /// The kernel without the series; `test` compares it with the patched one
+    #[arg(long)]
+    pub stock: bool,
+}
+
+impl Source {
+    pub fn plan(&self) -> Plan {
+        Plan {
+            stock: self.stock,
+            ..self.patched.plan()
+        }
+    }
 }
 
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     #[command(flatten)]
     pub source: Source,
-    /// For machines
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -379,36 +465,37 @@ pub enum SeriesVerb {
         /// Fold later changes to a new file into the mail that adds it
         #[arg(long)]
         fold: bool,
-        /// For machines
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Check the form of the series, and that import and apply are each other's reverse
+    /// Check the form of the series, and that importing what was applied changes nothing
     #[command(after_help = "Example:\n  cargo klab series check")]
     Check {
         /// Check against this kernel repository instead of the cached base
         #[arg(long, value_name = "DIR")]
         kdir: Option<PathBuf>,
-        /// For machines
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Build the kernel at every mail, as somebody who bisects would; goes on where it ended
+    /// Build the kernel at every mail, as a bisection would; resumes where it stopped
     #[command(after_help = "Example:\n  cargo klab series build")]
     Build {
         /// Build in this kernel repository instead of the cached base
         #[arg(long, value_name = "DIR")]
         kdir: Option<PathBuf>,
-        /// For machines
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Write complete mails, new files and all, ready for `git am` in any kernel tree
     #[command(
         after_help = "Example:\n  cargo klab series format outgoing && git -C ~/linux am \
-        \"$PWD\"/outgoing/0*.patch"
+        \"$PWD\"/outgoing/*.patch"
     )]
     Format {
+        /// Where the mails go; those of an earlier run are replaced, and other patches refused
         folder: PathBuf,
         /// Apply to this kernel repository instead of the cached base
         #[arg(long, value_name = "DIR")]
@@ -454,6 +541,7 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+        Internal::command().debug_assert();
     }
 
     #[test]
@@ -467,16 +555,76 @@ mod tests {
     }
 
     #[test]
+    fn guests_that_cannot_be_are_refused() {
+        assert_eq!(memory("128M"), Ok(128 << 20));
+        for wrong in ["10M", "1K", "127M", "x"] {
+            assert!(memory(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(disk("8T"), Ok(8 << 40));
+        assert!(disk("100000T").is_err());
+    }
+
+    #[test]
+    fn a_word_for_the_kernel_is_one_word() {
+        for good in ["foo", "a=b", "dyndbg=\"file a.c +p\""] {
+            assert_eq!(kernel_word(good).as_deref(), Ok(good));
+        }
+        for wrong in ["", "--", "a b", "a\tb", "a=\"b c", "a=\"b\" c"] {
+            assert!(kernel_word(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    fn parse(words: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(words.split(' '))
+    }
+
+    #[test]
     fn a_kernel_of_ones_own_is_not_built() {
-        let parse = |words: &str| Cli::try_parse_from(words.split(' '));
         assert!(parse("klab run --kernel /k --disk 1G -- true").is_ok());
-        assert!(parse("klab run --kernel /k --stock -- true").is_err());
+        for option in ["--stock", "--kdir /d", "--profile debug"] {
+            let line = format!("klab run --kernel /k {option} -- true");
+            assert!(parse(&line).is_err(), "{line}");
+        }
         assert!(parse("klab run").is_err());
     }
 
     #[test]
+    fn tests_of_a_kernel_of_ones_own_can_be_told_how_it_is_configured() {
+        let cli = parse("klab test --kernel /k --profile debug").unwrap();
+        let Verb::Test(args) = cli.verb else {
+            panic!("another verb")
+        };
+        assert_eq!(args.source.plan().profile, Profile::Debug);
+        assert!(parse("klab test --stock --stock-kernel /k --profile leaks").is_ok());
+        assert!(parse("klab test --kernel /k --kdir /d").is_err());
+    }
+
+    #[test]
+    fn what_needs_the_series_takes_no_kernel_without_it() {
+        for verb in ["demo", "bench cow", "bench pin"] {
+            assert!(parse(&format!("klab {verb}")).is_ok());
+            assert!(parse(&format!("klab {verb} --stock")).is_err(), "{verb}");
+        }
+        assert!(parse("klab build --stock --profile debug").is_ok());
+    }
+
+    #[test]
+    fn internal_verbs_are_not_offered() {
+        let words = |words: &str| -> Vec<OsString> { words.split(' ').map(Into::into).collect() };
+        for verb in ["guest-init /job", "sandbox -- true", "guest-demo"] {
+            assert!(Internal::is_meant(&words(&format!("klab {verb}"))));
+            assert!(parse(&format!("klab {verb}")).is_err());
+        }
+        assert!(!Internal::is_meant(&words("klab run -- sandbox")));
+        let mut script = Vec::new();
+        clap_complete::generate(Shell::Bash, &mut Cli::command(), "klab", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        assert!(script.contains("doctor"));
+        assert!(!script.contains("guest-") && !script.contains("sandbox"));
+    }
+
+    #[test]
     fn groups_are_of_a_checkout() {
-        let parse = |words: &str| Cli::try_parse_from(words.split(' '));
         assert!(parse("klab test --fstests /x --group swap --kernel /k").is_ok());
         assert!(parse("klab test --group swap").is_err());
         assert!(parse("klab test --fstests /x --group swap --stock").is_err());

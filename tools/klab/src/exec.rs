@@ -132,12 +132,20 @@ fn spawn(command: &mut Command, program: &str) -> Result<std::process::Child> {
                 Kind::Requirement,
                 format!("the program `{program}` is not installed"),
             )
-            .hint("install what is missing with: cargo klab setup")
+            .hint(how_to_get(program))
             .into()
         } else {
             anyhow::Error::new(error).context(format!("cannot start `{program}`"))
         }
     })
+}
+
+/// Set-up installs what Debian has; Rust must be there before klab can be built at all.
+fn how_to_get(program: &str) -> &'static str {
+    match program {
+        "cargo" | "rustc" => "install Rust from https://rustup.rs and put it in PATH",
+        _ => "install what is missing with: cargo klab setup",
+    }
 }
 
 /// Runs a short program and hands back whatever it did.
@@ -240,12 +248,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo first; echo the reason >&2; exit 3"]);
-        let step = Step::new("try", folder.path().join("log"), Kind::Build).hint("mend it");
+        let step = Step::new("try", folder.path().join("log"), Kind::Build).hint("try again");
         let error = step.run(&Ui::new(), command).unwrap_err();
         let failure = error.downcast_ref::<Failure>().unwrap();
         assert_eq!(failure.kind, Kind::Build);
         assert!(failure.what.contains("the reason"), "{}", failure.what);
-        assert_eq!(failure.hint.as_deref(), Some("mend it"));
+        assert_eq!(failure.hint.as_deref(), Some("try again"));
         assert!(
             std::fs::read_to_string(folder.path().join("log"))
                 .unwrap()
@@ -257,6 +265,14 @@ mod tests {
     fn a_missing_program_is_a_requirement() {
         let error = text_of(&mut Command::new("no-such-program-anywhere")).unwrap_err();
         assert_eq!(crate::fail::status_of(&error), Kind::Requirement as i32);
+        assert!(error.to_string().contains("cargo klab setup"));
+        // Set-up itself needs these.
+        assert!(
+            ["cargo", "rustc"]
+                .map(how_to_get)
+                .iter()
+                .all(|hint| hint.contains("rustup"))
+        );
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub enum Kind {
     Guest = 114,
     /// A fault of the tool.
     Internal = 115,
+    /// The command for the guest is there and cannot be run.
+    CannotRun = 126,
+    /// The command for the guest is not there.
+    NotFound = 127,
     /// Interrupted by a signal.
     Interrupted = 130,
 }
@@ -31,9 +35,9 @@ pub enum Kind {
 /// Text of the `--help` section on exit statuses; kept beside the numbers.
 pub const EXIT_STATUSES: &str = "\
 Exit status:
-  0    everything asked for was done and held
-  1    a test failed, or the demonstration did not hold
-  2    wrong usage
+  0    everything was done, and held
+  1    a test failed, none passed, or the demonstration did not hold
+  2    usage error
   101  the tool crashed
   110  a requirement is missing (see `cargo klab doctor`)
   111  a build failed
@@ -41,6 +45,8 @@ Exit status:
   113  a guest made no progress for too long
   114  a guest died, or its kernel complained
   115  any other failure of the tool
+  126  the command of `klab run` cannot be run in the guest
+  127  the command of `klab run` was not found in the guest
   130  interrupted
   `klab run` otherwise returns the status of the command it ran.";
 
@@ -108,6 +114,8 @@ mod tests {
             Kind::Timeout,
             Kind::Guest,
             Kind::Internal,
+            Kind::CannotRun,
+            Kind::NotFound,
             Kind::Interrupted,
         ] {
             let line = format!("\n  {:<5}", kind as i32);

@@ -110,7 +110,7 @@ impl Git {
             "--quiet",
             &format!("{name}^{{commit}}"),
         ])
-        .with_context(|| format!("{} knows no commit `{name}`", self.folder.display()))
+        .with_context(|| format!("{} has no commit `{name}`", self.folder.display()))
     }
 
     /// The tree of a commit.
@@ -121,7 +121,7 @@ impl Git {
             "--quiet",
             &format!("{commit}^{{tree}}"),
         ])
-        .with_context(|| format!("{} knows no tree of `{commit}`", self.folder.display()))
+        .with_context(|| format!("{} has no tree of `{commit}`", self.folder.display()))
     }
 
     /// Every path of a commit.

@@ -41,13 +41,13 @@ fn parse(text: &str, fragment: &str) -> Result<Vec<Setting>> {
                 (name, value)
             }
             _ => bail!(
-                "{fragment}.config, line {}: `{line}` is no setting",
+                "{fragment}.config, line {}: `{line}` is not a setting",
                 number + 1
             ),
         };
         if settings.iter().any(|old| old.name == name) {
             bail!(
-                "{fragment}.config, line {}: {name} is there twice",
+                "{fragment}.config, line {}: {name} is set twice",
                 number + 1
             );
         }

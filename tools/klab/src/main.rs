@@ -11,6 +11,10 @@ mod fail;
 mod git;
 mod guest;
 mod kconfig;
+mod manual;
+mod markers;
+mod parallel;
+mod paths;
 mod preflight;
 mod programs;
 mod project;
@@ -27,8 +31,13 @@ mod verbs;
 use clap::Parser;
 
 fn main() {
-    let cli = cli::Cli::parse();
-    let status = match verbs::start(cli) {
+    let words = guest::init::words();
+    let ended = if cli::Internal::is_meant(&words) {
+        verbs::start_internal(cli::Internal::parse_from(words).verb)
+    } else {
+        verbs::start(cli::Cli::parse_from(words))
+    };
+    let status = match ended {
         Ok(status) => status,
         Err(error) => {
             ui::tell(format!("klab: {}", fail::explain(&error)));

@@ -9,28 +9,66 @@ use anyhow::Result;
 use crate::cache::Cache;
 use crate::fail::{Failure, Kind};
 use crate::runner::uml::MOST_DISKS;
-use crate::{sandbox, setup::machine};
+use crate::{project, sandbox, setup::machine};
 
 /// What a verb is going to ask of the machine.
 pub struct Guests<'a> {
-    pub cache: &'a Cache,
+    cache: &'a Cache,
     /// The clone of the project.
-    pub root: &'a Path,
-    /// Kernels that are given, not built.
-    pub kernels: Vec<&'a Path>,
-    pub results: &'a Path,
-    /// Folders that guests read: the option that names each, and the folder.
-    pub folders: Vec<(&'a str, &'a Path)>,
-    pub at_once: u64,
-    pub memory_mib: u64,
+    root: PathBuf,
+    results: &'a Path,
+    memory_mib: u64,
+    at_once: u64,
+    /// Kernels that are given, not built: the option that names each, and the file.
+    kernels: Vec<(&'a str, &'a Path)>,
+    /// Folders that guests read, likewise.
+    folders: Vec<(&'a str, &'a Path)>,
     /// Disks of one guest; of the sparse files only so much is filled.
-    pub disks: usize,
-    pub disk_bytes: u64,
+    disks: usize,
+    disk_bytes: u64,
 }
 
-impl Guests<'_> {
+impl<'a> Guests<'a> {
+    /// One guest without disks.
+    pub fn new(cache: &'a Cache, results: &'a Path, memory_mib: u64) -> Result<Self> {
+        Ok(Self {
+            cache,
+            root: project::root()?,
+            results,
+            memory_mib,
+            at_once: 1,
+            kernels: Vec::new(),
+            folders: Vec::new(),
+            disks: 0,
+            disk_bytes: 0,
+        })
+    }
+
+    pub fn at_once(mut self, count: usize) -> Self {
+        self.at_once = count as u64;
+        self
+    }
+
+    /// A kernel that may be given with an option.
+    pub fn kernel(mut self, option: &'a str, given: Option<&'a Path>) -> Self {
+        self.kernels.extend(given.map(|file| (option, file)));
+        self
+    }
+
+    /// A folder that may be given with an option.
+    pub fn folder(mut self, what: &'a str, given: Option<&'a Path>) -> Self {
+        self.folders.extend(given.map(|folder| (what, folder)));
+        self
+    }
+
+    pub fn disks(mut self, count: usize, filled: u64) -> Self {
+        self.disks = count;
+        self.disk_bytes = filled;
+        self
+    }
+
     pub fn check(&self) -> Result<()> {
-        machine::require_root("guests are kept from the host by mount namespaces")?;
+        machine::require_root("mount namespaces isolate guests from the host")?;
         if self.disks > MOST_DISKS {
             return Err(Failure::new(
                 Kind::Usage,
@@ -39,17 +77,17 @@ impl Guests<'_> {
             .into());
         }
         for (what, path) in [
-            ("the clone", self.root),
+            ("the clone", self.root.as_path()),
             ("the cache", self.cache.root()),
             ("the results folder", self.results),
         ] {
             visible(what, path)?;
             fits_kernel_line(what, path)?;
         }
-        for kernel in &self.kernels {
-            visible("--kernel", kernel)?;
-            fits_kernel_line("--kernel", kernel)?;
-            executable(kernel)?;
+        for (option, kernel) in &self.kernels {
+            visible(option, kernel)?;
+            fits_kernel_line(option, kernel)?;
+            executable(option, kernel)?;
         }
         for (what, folder) in &self.folders {
             visible(what, folder)?;
@@ -75,7 +113,7 @@ fn visible(what: &str, path: &Path) -> Result<()> {
         Some(hidden) => Err(Failure::new(
             Kind::Usage,
             format!(
-                "{what} {} is of no use: a guest has a {hidden} of its own",
+                "{what} {} cannot be used: in a guest, {hidden} is the guest's own",
                 path.display()
             ),
         )
@@ -96,7 +134,7 @@ fn fits_kernel_line(what: &str, path: &Path) -> Result<()> {
     Err(Failure::new(
         Kind::Usage,
         format!(
-            "the path of {what} {} {why}, which a kernel's command line cannot hold",
+            "the path of {what} {} {why}, which a kernel command line cannot contain",
             real.display()
         ),
     )
@@ -119,7 +157,7 @@ fn real(path: &Path) -> Result<PathBuf> {
 }
 
 /// A kernel for User Mode Linux is a program.
-fn executable(kernel: &Path) -> Result<()> {
+fn executable(option: &str, kernel: &Path) -> Result<()> {
     let told = (|| -> std::io::Result<Option<&str>> {
         let mut head = Vec::new();
         let mode = kernel.metadata()?.permissions().mode();
@@ -131,7 +169,7 @@ fn executable(kernel: &Path) -> Result<()> {
             && head.starts_with(b"\x7fELF\x02")
             && u16::from_le_bytes([head[18], head[19]]) == 62;
         Ok(if !right {
-            Some("is no program for x86-64")
+            Some("is not an x86-64 executable")
         } else if mode & 0o111 == 0 {
             Some("is not executable")
         } else {
@@ -144,7 +182,7 @@ fn executable(kernel: &Path) -> Result<()> {
         Err(error) => format!("cannot be read: {error}"),
     };
     Err(
-        Failure::new(Kind::Usage, format!("--kernel {} {why}", kernel.display()))
+        Failure::new(Kind::Usage, format!("{option} {} {why}", kernel.display()))
             .hint("it is the file `linux` that make ARCH=um leaves at the top of the tree")
             .into(),
     )
@@ -184,13 +222,13 @@ mod tests {
     fn a_kernel_is_a_program() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("linux");
-        assert!(refused(executable(&file)));
-        assert!(refused(executable(folder.path())));
+        assert!(refused(executable("--kernel", &file)));
+        assert!(refused(executable("--kernel", folder.path())));
         std::fs::write(&file, "#!/bin/sh\n# long enough to be read\n").unwrap();
-        assert!(refused(executable(&file)));
+        assert!(refused(executable("--kernel", &file)));
         std::fs::copy("/proc/self/exe", &file).unwrap();
-        executable(&file).unwrap();
+        executable("--kernel", &file).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(refused(executable(&file)));
+        assert!(refused(executable("--kernel", &file)));
     }
 }

@@ -5,44 +5,46 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::cache::make;
+use crate::bench::cow::host as cow;
+use crate::cache::make_given;
+use crate::demo::host as demo;
 use crate::fail::{Failure, Kind};
+use crate::guest::session;
+use crate::test::{fstests, harness, host, isolation, junit, stock};
 
-/// Files that klab writes, in folders of results.
-const FILES: [&str; 20] = [
-    "check.log",
-    "check.time",
-    "console.log",
-    "cow.json",
-    "ending.json",
-    "findings.json",
-    "host.log",
-    "job.json",
-    "junit.xml",
-    "lint.log",
-    "output.log",
-    "pin.json",
-    "pin.md",
-    "report.json",
-    "results.tsv",
-    "selftest.got",
-    "stock.json",
-    "stock.md",
-    "storage.svg",
-    "test_dev.log",
+/// Files that klab writes into folders of results; those of `bench` are told here.
+const FILES: [&[&str]; 9] = [
+    &session::FILES,
+    &fstests::FILES,
+    &harness::FILES,
+    &[host::LOG, junit::FILE],
+    &stock::FILES,
+    &demo::FILES,
+    &[cow::FINDINGS, cow::REPORT],
+    &COW_PICTURES,
+    &["pin.json", "pin.md"],
 ];
 
-/// And where a guest attacks, under names that may be anybody's elsewhere.
-const ISOLATION: &str = "isolation";
-const ATTACK_FILES: [&str; 4] = ["attack.log", "link", "tried.tsv", "written"];
-
-/// What tests of filesystems leave, after their number.
-const ENDINGS: [&str; 6] = ["dmesg", "fsck", "full", "hints", "notrun", "out.bad"];
+const COW_PICTURES: [&str; 4] = [
+    "ramdisk.svg",
+    "ramdisk.png",
+    "fixed-latency.svg",
+    "fixed-latency.png",
+];
 
 /// Folders of guests and of their tests; those of guests may have a number or a kernel behind.
 const FOLDERS: [&str; 11] = [
-    "btrfs", "checkout", "ext4", "generic", "harness", ISOLATION, "kunit", "patched", "shared",
-    "stock", "xfs",
+    "btrfs",
+    "checkout",
+    "ext4",
+    "generic",
+    "harness",
+    isolation::SUITE,
+    "kunit",
+    "patched",
+    "shared",
+    "stock",
+    "xfs",
 ];
 
 /// A folder that nobody else writes to.
@@ -54,7 +56,7 @@ pub struct Results {
 impl Results {
     /// Takes a folder, and makes it if need be.
     pub fn take(folder: &Path) -> Result<Self> {
-        make(folder)?;
+        make_given(folder, "name another folder for the results: --results DIR")?;
         let folder = folder.canonicalize()?;
         let lock = File::open(&folder)?;
         match lock.try_lock() {
@@ -66,7 +68,7 @@ impl Results {
                 Kind::Usage,
                 format!("another run of klab is using {}", folder.display()),
             )
-            .hint("wait for its end, or give this one a folder of its own: --results DIR")
+            .hint("wait for it to end, or give this one a folder of its own: --results DIR")
             .into()),
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("cannot lock {}", folder.display()))
@@ -95,9 +97,9 @@ fn clear(folder: &Path) -> Result<()> {
                 // What is not ours stays, with its folder.
                 drop(std::fs::remove_dir(&path));
             }
-        } else if FILES.contains(&name.as_str())
+        } else if FILES.iter().any(|files| files.contains(&name.as_str()))
             || of_a_test(&name)
-            || (folder.ends_with(ISOLATION) && ATTACK_FILES.contains(&name.as_str()))
+            || (folder.ends_with(isolation::SUITE) && isolation::FILES.contains(&name.as_str()))
         {
             std::fs::remove_file(&path)
                 .with_context(|| format!("cannot remove {}", path.display()))?;
@@ -111,13 +113,47 @@ fn of_a_test(name: &str) -> bool {
     name.split_once('.').is_some_and(|(number, ending)| {
         number.len() == 3
             && number.bytes().all(|byte| byte.is_ascii_digit())
-            && ENDINGS.contains(&ending)
+            && fstests::ENDINGS.contains(&ending)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::cow::model::{Case, Findings, Medium, Series};
+    use crate::cache::make;
+
+    #[test]
+    fn a_results_folder_that_is_a_file_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Results::take(file.path()).err().unwrap();
+        assert_eq!(crate::fail::status_of(&error), Kind::Usage as i32);
+        assert!(error.to_string().contains("--results"), "{error}");
+    }
+
+    #[test]
+    fn every_picture_of_the_measurements_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = Results::take(folder.path()).unwrap();
+        let series = |medium| Series {
+            case: Case {
+                medium,
+                pattern: "4k random first writes".into(),
+                depth: 1,
+                jobs: 1,
+            },
+            system: "blksnap".into(),
+            ratios: vec![0.5],
+        };
+        let findings = Findings {
+            series: vec![series(Medium::Ramdisk), series(Medium::FixedLatency)],
+            ..Findings::default()
+        };
+        let names = crate::bench::cow::plot::draw(&findings, folder.path()).unwrap();
+        assert_eq!(names.len(), COW_PICTURES.len());
+        results.clear().unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn two_runs_do_not_share_a_folder() {
@@ -141,6 +177,7 @@ mod tests {
             "stock/ext4/console.log",
             "isolation/link",
             "ext4-stock-1/pin.json",
+            "fixed-latency.svg",
         ];
         let theirs = [
             "notes.txt",

@@ -143,11 +143,11 @@ pub fn probe() -> Result<()> {
     Err(Failure::new(
         Kind::Requirement,
         format!(
-            "guests cannot be kept from this machine: {}",
+            "guests cannot be isolated from this machine: {}",
             why.trim_start_matches("klab: ")
         ),
     )
-    .hint("inside a container, let it make namespaces: docker run --privileged; elsewhere be root")
+    .hint("in a container, allow namespaces: docker run --privileged; otherwise run as root")
     .into())
 }
 

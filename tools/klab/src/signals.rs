@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::fail::Kind;
+use crate::parallel::lock;
 
 static CHILDREN: Mutex<Vec<Child>> = Mutex::new(Vec::new());
 static TEMPORARY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -26,10 +27,6 @@ struct Child {
     target: i32,
     /// Killing a package manager half-way breaks the machine: wait for it instead.
     protected: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A child that dies with us; forgotten when dropped.
@@ -232,15 +229,19 @@ pub fn cannot_print(error: &std::io::Error) -> ! {
     std::process::exit(Kind::Internal as i32)
 }
 
-/// Starts the thread that waits for signals.
-pub fn install() -> Result<()> {
+/// Starts the thread that waits for signals; it promises to go on only where a second run does.
+pub fn install(goes_on: bool) -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
             if signals.forever().next().is_some() {
                 tidy_up();
-                say("\nklab: interrupted; what was finished is kept, run it again to go on");
+                say(if goes_on {
+                    "\nklab: interrupted; what was finished is kept; run it again to continue"
+                } else {
+                    "\nklab: interrupted"
+                });
                 std::process::exit(Kind::Interrupted as i32);
             }
         })?;

@@ -1,21 +1,23 @@
 //! From the parsed command line to the work.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use serde_json::json;
 
 use crate::bench::cow::host as cow;
 use crate::bench::pin;
-use crate::build::{self, Plan};
-use crate::cache::{Cache, make};
+use crate::build::{self, Plan, Profile};
+use crate::cache::{Cache, make_given};
 use crate::cli::{
-    BenchVerb, BuildArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, PinArgs, RunArgs,
-    SeriesVerb, Source, TestArgs, TreeArgs, Verb,
+    BenchVerb, BuildArgs, Cli, CowArgs, DemoArgs, Filesystem, Group, GuestArgs, InternalVerb,
+    PinArgs, RunArgs, SeriesVerb, TestArgs, TreeArgs, Verb,
 };
 use crate::demo::host as demo;
 use crate::demo::report::Report;
@@ -23,6 +25,7 @@ use crate::exec::Step;
 use crate::fail::{Failure, Kind};
 use crate::git::Git;
 use crate::guest::session::{self, Spec};
+use crate::manual;
 use crate::preflight::Guests;
 use crate::programs::Programs;
 use crate::project;
@@ -36,18 +39,20 @@ use crate::test::suite::{self, Lab, Suite};
 use crate::test::{junit, stock, upstream};
 use crate::ui::{Ui, coloured, pass_on, print};
 
+/// Runs an internal verb, in a guest or before one, and with one thread.
+pub fn start_internal(verb: InternalVerb) -> Result<i32> {
+    match verb {
+        InternalVerb::Sandbox(sandbox) => sandbox.enter(),
+        InternalVerb::SandboxInside(sandbox) => sandbox.inside(),
+        InternalVerb::GuestInit { job } => crate::guest::init::main(&job),
+        InternalVerb::GuestDemo(args) => crate::demo::guest::main(&args),
+        InternalVerb::GuestBenchPin(args) => pin::main(&args),
+        InternalVerb::GuestBench(args) => crate::bench::cow::guest::main(&args),
+    }
+}
+
 /// Runs one verb; returns the exit status.
 pub fn start(cli: Cli) -> Result<i32> {
-    // These run by themselves, in a guest or before one, and with one thread.
-    match cli.verb {
-        Verb::Sandbox(sandbox) => return sandbox.enter(),
-        Verb::SandboxInside(sandbox) => return sandbox.inside(),
-        Verb::GuestInit { job } => crate::guest::init::main(&job),
-        Verb::GuestDemo(args) => return crate::demo::guest::main(&args),
-        Verb::GuestBenchPin(args) => return pin::main(&args),
-        Verb::GuestBench(args) => return crate::bench::cow::guest::main(&args),
-        _ => {}
-    }
     let level = if cli.verbose {
         "klab=debug"
     } else {
@@ -55,13 +60,14 @@ pub fn start(cli: Cli) -> Result<i32> {
     };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(AutoStream::choice(&std::io::stderr()) != ColorChoice::Never)
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("KLAB_LOG")
                 .unwrap_or_else(|_| level.into()),
         )
         .without_time()
         .init();
-    crate::signals::install()?;
+    crate::signals::install(goes_on(&cli.verb))?;
     let ui = Ui::new();
     match cli.verb {
         Verb::Setup => set_up(&ui),
@@ -85,14 +91,25 @@ pub fn start(cli: Cli) -> Result<i32> {
             pass_on(&script);
             Ok(0)
         }
-        Verb::Man { folder } => manual(folder.as_deref()),
-        Verb::Sandbox(_)
-        | Verb::SandboxInside(_)
-        | Verb::GuestInit { .. }
-        | Verb::GuestDemo(_)
-        | Verb::GuestBenchPin(_)
-        | Verb::GuestBench(_) => unreachable!("handled above"),
+        Verb::Man { folder } => {
+            match folder {
+                Some(folder) => {
+                    manual::write(&folder)?;
+                    print(folder.display());
+                }
+                None => pass_on(&manual::main_page()?),
+            }
+            Ok(0)
+        }
     }
+}
+
+/// Whether a second run goes on where the first one was interrupted.
+fn goes_on(verb: &Verb) -> bool {
+    matches!(
+        verb,
+        Verb::Setup | Verb::Build(_) | Verb::Series(SeriesVerb::Build { .. })
+    )
 }
 
 fn store() -> Result<Store> {
@@ -103,7 +120,7 @@ fn set_up(ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
     setup::ensure::ensure(&cache, ui, Some(&store()?.base()?))?;
     ui.say(format!(
-        "everything is there; the cache is {}",
+        "everything is in place; the cache is {}",
         cache.root().display()
     ));
     Ok(0)
@@ -117,8 +134,8 @@ fn doctor(json: bool) -> Result<i32> {
         for finding in &findings {
             let sign = if finding.good { "ok     " } else { "MISSING" };
             print(format!("{sign} {}: {}", finding.name, finding.detail));
-            if let Some(mend) = &finding.mend {
-                print(format!("        mend it with: {mend}"));
+            if let Some(fix) = &finding.fix {
+                print(format!("        fix: {fix}"));
             }
         }
     }
@@ -132,22 +149,16 @@ fn doctor(json: bool) -> Result<i32> {
 fn show_tree(args: &TreeArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
     let store = store()?;
-    let base = base(&cache, &store, args.kdir.as_deref(), ui)?;
-    let (folder, commit) = if args.base_dir {
-        (base.repository, base.commit)
-    } else if args.path {
-        let folder = base.worktree(&cache);
-        let commit = Git::at(&folder).commit("HEAD").map_err(|_| {
-            Failure::new(
-                Kind::Usage,
-                format!("there is no tree {} yet", folder.display()),
-            )
-            .hint("make it with: cargo klab tree")
-        })?;
-        (folder, commit)
+    let (folder, commit) = if args.path {
+        tree::existing(&cache, args.kdir.as_deref())?
     } else {
-        let tree = tree::ensure(&cache, &store, &base, ui)?;
-        (tree.folder, tree.commit)
+        let base = base(&cache, &store, args.kdir.as_deref(), ui)?;
+        if args.base_dir {
+            (base.repository, base.commit)
+        } else {
+            let tree = tree::ensure(&cache, &store, &base, ui)?;
+            (tree.folder, tree.commit)
+        }
     };
     if args.json {
         print(json!({ "path": folder, "commit": commit }));
@@ -169,12 +180,7 @@ fn base(cache: &Cache, store: &Store, kdir: Option<&Path>, ui: &Ui) -> Result<tr
 }
 
 fn build_kernel(args: &BuildArgs, ui: &Ui) -> Result<i32> {
-    let plan = Plan {
-        profile: args.source.profile,
-        stock: args.source.stock,
-        kdir: args.source.kdir.clone(),
-    };
-    let kernel = build::build(&Cache::locate()?, &store()?, &plan, ui)?;
+    let kernel = build::build(&Cache::locate()?, &store()?, &args.source.plan(), ui)?;
     if args.json {
         print(serde_json::to_string(&kernel)?);
     } else {
@@ -184,26 +190,16 @@ fn build_kernel(args: &BuildArgs, ui: &Ui) -> Result<i32> {
 }
 
 /// The kernel to boot: one that is given, or one that is built now.
-fn kernel_of(
-    cache: &Cache,
-    source: &Source,
-    given: Option<&Path>,
-    ui: &Ui,
-) -> Result<std::path::PathBuf> {
+fn kernel_of(cache: &Cache, plan: &Plan, given: Option<&Path>, ui: &Ui) -> Result<PathBuf> {
     if let Some(file) = given {
         setup::ensure::guest_tools(cache, ui)?;
         return Ok(file.canonicalize()?);
     }
-    let plan = Plan {
-        profile: source.profile,
-        stock: source.stock,
-        kdir: source.kdir.clone(),
-    };
-    Ok(build::build(cache, &store()?, &plan, ui)?.image)
+    Ok(build::build(cache, &store()?, plan, ui)?.image)
 }
 
 /// Where the results of a verb go, unless the user says.
-fn results_of(verb: &str, given: Option<&Path>) -> Result<std::path::PathBuf> {
+fn results_of(verb: &str, given: Option<&Path>) -> Result<PathBuf> {
     Ok(match given {
         Some(folder) => folder.to_owned(),
         None => project::root()?.join("target/klab").join(verb),
@@ -220,31 +216,21 @@ fn spec_of(
 ) -> Result<(Spec, Results)> {
     let results = results_of(verb, args.results.as_deref())?;
     let folder = std::env::current_dir()?;
-    Guests {
-        cache,
-        root: &project::root()?,
-        kernels: args.kernel.as_deref().into_iter().collect(),
-        results: &results,
-        folders: vec![("the current folder", &folder)],
-        at_once: 1,
-        memory_mib: args.memory >> 20,
-        disks: args.disk.len(),
-        // Nobody knows how much of them will be filled.
-        disk_bytes: args
-            .disk
-            .iter()
-            .fold(0, |sum: u64, disk| sum.saturating_add(*disk))
-            .min(1 << 30),
-    }
-    .check()?;
+    // Nobody knows how much of the disks will be filled.
+    let filled = args.disk.iter().sum::<u64>().min(1 << 30);
+    Guests::new(cache, &results, args.memory >> 20)?
+        .kernel("--kernel", args.kernel.as_deref())
+        .folder("the current folder", Some(&folder))
+        .disks(args.disk.len(), filled)
+        .check()?;
     let results = Results::take(&results)?;
     let spec = Spec {
-        kernel: kernel_of(cache, &args.source, args.kernel.as_deref(), ui)?,
+        kernel: kernel_of(cache, &args.source.plan(), args.kernel.as_deref(), ui)?,
         memory_mib: args.memory >> 20,
         disks: args.disk.clone(),
         kernel_words: args.append.clone(),
         command,
-        environment: terminal_environment(),
+        environment: terminal_environment(|name| std::env::var(name).ok()),
         folder,
         results: results.folder().to_owned(),
         interactive: false,
@@ -253,18 +239,21 @@ fn spec_of(
     Ok((spec, results))
 }
 
-fn terminal_environment() -> std::collections::BTreeMap<String, String> {
-    ["TERM", "COLORTERM"]
+/// What programs ask for how to use our terminal, which the guest's output goes to.
+fn terminal_environment(get: impl Fn(&str) -> Option<String>) -> BTreeMap<String, String> {
+    ["TERM", "COLORTERM", "NO_COLOR"]
         .into_iter()
-        .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
+        .filter_map(|name| Some((name.to_owned(), get(name)?)))
         .collect()
 }
 
 fn boot(args: GuestArgs, ui: &Ui) -> Result<i32> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Kind::Usage, "a shell needs a terminal")
-            .hint("run a command instead: cargo klab run -- COMMAND")
-            .into());
+        return Err(
+            Failure::new(Kind::Usage, "a shell needs a terminal on standard input")
+                .hint("run a command instead: cargo klab run -- COMMAND")
+                .into(),
+        );
     }
     let cache = Cache::locate()?;
     let shell = vec!["/bin/bash".to_owned(), "-i".to_owned()];
@@ -286,12 +275,17 @@ fn run(args: RunArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
     let (spec, _results) = spec_of(&cache, &args.guest, "run", args.command, ui)?;
     let spec = Spec {
-        silence: Some(Duration::from_secs(args.timeout)),
+        silence: silence(args.timeout),
         ..spec
     };
     let programs = Programs::keep(&cache)?;
     let uml = Uml::new(programs.klab());
     session::run(&cache, &uml, &spec, &mut session::PassOn)?.into_status()
+}
+
+/// How long a guest may say nothing; for ever if no time is given.
+fn silence(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
 /// Which suites beside those of the host are asked for.
@@ -325,7 +319,7 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     }
     let suites = suites(&args);
     let (results, checkout) = test_preflight(&cache, &args, "test", &suites)?;
-    let kernel = kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?;
+    let kernel = kernel_of(&cache, &args.source.plan(), args.kernel.as_deref(), ui)?;
     let programs = Programs::keep(&cache)?;
     let uml = Uml::new(programs.klab());
     let lab = lab(&cache, &uml, &args, kernel, &results, checkout, ui)?;
@@ -335,14 +329,13 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     }
     suite::run_beside(&lab, &board, &suites);
     if let Some(filter) = args.filter.as_ref().filter(|_| board.cases().is_empty()) {
-        return Err(Failure::new(
-            Kind::Usage,
-            format!("no test that is asked for has `{filter}` in its name"),
-        )
-        .hint("names are as in the results, suite first, such as `xfs generic/901`")
-        .into());
+        return Err(
+            Failure::new(Kind::Usage, format!("no selected test matches `{filter}`"))
+                .hint("names are as in the results, suite first, such as `xfs generic/901`")
+                .into(),
+        );
     }
-    let report = lab.results.join("junit.xml");
+    let report = lab.results.join(junit::FILE);
     junit::write(&board, &report)?;
     if args.json {
         let all = json!({ "cases": board.cases(), "sum": board.sum(), "junit": report });
@@ -350,7 +343,7 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     } else {
         ui.say(format!(
             "logs and {} are in {}",
-            "junit.xml",
+            junit::FILE,
             lab.results.display()
         ));
         for line in board.closing() {
@@ -366,39 +359,29 @@ fn test_preflight(
     args: &TestArgs,
     verb: &str,
     suites: &[Suite],
-) -> Result<(Results, Option<std::path::PathBuf>)> {
-    let root = project::root()?;
+) -> Result<(Results, Option<PathBuf>)> {
     let checkout = match &args.fstests {
         Some(folder) => Some(checkout(folder)?),
         None => None,
     };
     if let Some(checkout) = checkout.as_ref().filter(|_| !args.group.is_empty()) {
-        let ours = root.join("xfstests");
+        let ours = project::root()?.join("xfstests");
         upstream::require(checkout, &ours, &filesystems(&args.fs), &args.group)?;
     }
     let folder = results_of(verb, args.results.as_deref())?;
-    let kernels = [&args.kernel, &args.stock_kernel];
     let guests = suites.iter().filter(|suite| suite.is_guest()).count();
     let filled = if suites.iter().any(|suite| suite.is_of_filesystems()) {
         suite::FILLED
     } else {
         0
     };
-    Guests {
-        cache,
-        root: &root,
-        kernels: kernels.into_iter().filter_map(|k| k.as_deref()).collect(),
-        results: &folder,
-        folders: checkout
-            .iter()
-            .map(|folder| ("--fstests", folder.as_path()))
-            .collect(),
-        at_once: guests.min(suite::GUESTS) as u64,
-        memory_mib: suite::MEMORY_MIB,
-        disks: 0,
-        disk_bytes: filled,
-    }
-    .check()?;
+    Guests::new(cache, &folder, suite::MEMORY_MIB)?
+        .at_once(guests.min(suite::GUESTS))
+        .kernel("--kernel", args.kernel.as_deref())
+        .kernel("--stock-kernel", args.stock_kernel.as_deref())
+        .folder("--fstests", checkout.as_deref())
+        .disks(0, filled)
+        .check()?;
     let results = Results::take(&folder)?;
     results.clear()?;
     Ok((results, checkout))
@@ -408,9 +391,9 @@ fn lab<'a>(
     cache: &'a Cache,
     runner: &'a Uml,
     args: &TestArgs,
-    kernel: std::path::PathBuf,
+    kernel: PathBuf,
     results: &Results,
-    checkout: Option<std::path::PathBuf>,
+    checkout: Option<PathBuf>,
     ui: &'a Ui,
 ) -> Result<Lab<'a>> {
     Ok(Lab {
@@ -425,17 +408,22 @@ fn lab<'a>(
         environment: args.env.iter().cloned().collect(),
         checkout,
         groups: args.group.clone(),
-        patience: match args.source.profile {
-            build::Profile::Release | build::Profile::Lean => 1,
-            build::Profile::Debug | build::Profile::Leaks => 3,
-        },
+        patience: patience(args.source.patched.profile),
     })
+}
+
+/// How many times as long a kernel may take as one that checks nothing besides.
+fn patience(profile: Profile) -> u32 {
+    match profile {
+        Profile::Release | Profile::Lean => 1,
+        Profile::Debug | Profile::Leaks => 3,
+    }
 }
 
 fn compare_with_stock(cache: &Cache, args: TestArgs, ui: &Ui) -> Result<i32> {
     if args.suite.iter().any(|group| *group != Group::Fstests) {
         return Err(
-            Failure::new(Kind::Usage, "--stock compares tests of filesystems only")
+            Failure::new(Kind::Usage, "--stock compares only filesystem tests")
                 .hint("leave out --suite")
                 .into(),
         );
@@ -443,11 +431,8 @@ fn compare_with_stock(cache: &Cache, args: TestArgs, ui: &Ui) -> Result<i32> {
     let filesystems = filesystems(&args.fs);
     let suites: Vec<Suite> = filesystems.iter().copied().map(Suite::Filesystem).collect();
     let (results, checkout) = test_preflight(cache, &args, "stock", &suites)?;
-    let stock = kernel_of(cache, &args.source, args.stock_kernel.as_deref(), ui)?;
-    let patched = Source {
-        stock: false,
-        ..args.source.clone()
-    };
+    let stock = kernel_of(cache, &args.source.plan(), args.stock_kernel.as_deref(), ui)?;
+    let patched = args.source.patched.plan();
     let kernel = kernel_of(cache, &patched, args.kernel.as_deref(), ui)?;
     let programs = Programs::keep(cache)?;
     let uml = Uml::new(programs.klab());
@@ -464,7 +449,7 @@ fn compare_with_stock(cache: &Cache, args: TestArgs, ui: &Ui) -> Result<i32> {
 }
 
 /// Files for the demonstration: the user's, else the documentation of the kernel source.
-fn data_of(cache: &Cache, args: &DemoArgs) -> std::path::PathBuf {
+fn data_of(cache: &Cache, args: &DemoArgs) -> PathBuf {
     match (&args.data, &args.source.kdir) {
         (Some(folder), _) => folder.clone(),
         (None, Some(kdir)) => kdir.join("Documentation"),
@@ -473,7 +458,7 @@ fn data_of(cache: &Cache, args: &DemoArgs) -> std::path::PathBuf {
 }
 
 /// Builds the administration command, beside this very program.
-fn build_blksnap(cache: &Cache, ui: &Ui) -> Result<std::path::PathBuf> {
+fn build_blksnap(cache: &Cache, ui: &Ui) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folder = own.parent().context("this program lies in a folder")?;
     let target = folder
@@ -502,21 +487,15 @@ fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
     }
     let folder = results_of("demo", args.results.as_deref())?;
     let filesystems = filesystems(&args.fs);
-    Guests {
-        cache: &cache,
-        root: &project::root()?,
-        kernels: args.kernel.as_deref().into_iter().collect(),
-        results: &folder,
-        folders: vec![("--data", &data)],
-        at_once: filesystems.len().min(suite::GUESTS) as u64,
-        memory_mib: demo::MEMORY_MIB,
-        disks: 1,
-        disk_bytes: demo::FILLED,
-    }
-    .check()?;
+    Guests::new(&cache, &folder, demo::MEMORY_MIB)?
+        .at_once(filesystems.len().min(suite::GUESTS))
+        .kernel("--kernel", args.kernel.as_deref())
+        .folder("--data", Some(&data))
+        .disks(1, demo::FILLED)
+        .check()?;
     let results = Results::take(&folder)?;
     results.clear()?;
-    let kernel = kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?;
+    let kernel = kernel_of(&cache, &args.source.plan(), args.kernel.as_deref(), ui)?;
     let programs = Programs::keep(&cache)?;
     let plan = demo::Plan {
         cache: &cache,
@@ -530,7 +509,7 @@ fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
         filesystems,
         quiet: args.json,
     };
-    let reports = demo::run(&plan)?;
+    let reports = demo::run(&plan);
     let held = reports.iter().all(Report::held);
     if args.json {
         let all = json!({ "held": held, "results": plan.results, "filesystems": reports });
@@ -568,32 +547,26 @@ fn demonstrate(args: DemoArgs, ui: &Ui) -> Result<i32> {
 fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
     let kernel = |stock: bool, given: Option<&Path>| {
-        let profile = match args.source.profile {
+        let plan = args.source.plan();
+        let profile = match plan.profile {
             // What is measured is not to be what debugging costs.
-            build::Profile::Release if !stock => build::Profile::Lean,
+            Profile::Release if !stock => Profile::Lean,
             profile => profile,
         };
-        let source = Source {
+        let plan = Plan {
             profile,
             stock,
-            ..args.source.clone()
+            ..plan
         };
-        kernel_of(&cache, &source, given, ui)
+        kernel_of(&cache, &plan, given, ui)
     };
     let folder = results_of("bench-pin", args.results.as_deref())?;
-    let kernels = [&args.kernel, &args.stock_kernel];
-    Guests {
-        cache: &cache,
-        root: &project::root()?,
-        kernels: kernels.into_iter().filter_map(|k| k.as_deref()).collect(),
-        results: &folder,
-        folders: Vec::new(),
-        at_once: 1,
-        memory_mib: pin::MEMORY_MIB,
-        disks: 1,
-        disk_bytes: pin::room_for(args.extents.iter().max().copied().unwrap_or(1)),
-    }
-    .check()?;
+    let most = args.extents.iter().max().copied().unwrap_or(1);
+    Guests::new(&cache, &folder, pin::MEMORY_MIB)?
+        .kernel("--kernel", args.kernel.as_deref())
+        .kernel("--stock-kernel", args.stock_kernel.as_deref())
+        .disks(1, pin::room_for(most))
+        .check()?;
     let results = Results::take(&folder)?;
     results.clear()?;
     let programs = Programs::keep(&cache)?;
@@ -637,18 +610,9 @@ fn filesystems(named: &[Filesystem]) -> Vec<Filesystem> {
 fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
     let folder = results_of("bench-cow", args.results.as_deref())?;
-    Guests {
-        cache: &cache,
-        root: &project::root()?,
-        kernels: args.kernel.as_deref().into_iter().collect(),
-        results: &folder,
-        folders: Vec::new(),
-        at_once: 1,
-        memory_mib: cow::MEMORY_MIB,
-        disks: 0,
-        disk_bytes: 0,
-    }
-    .check()?;
+    Guests::new(&cache, &folder, cow::MEMORY_MIB)?
+        .kernel("--kernel", args.kernel.as_deref())
+        .check()?;
     let results = Results::take(&folder)?;
     results.clear()?;
     let programs = Programs::keep(&cache)?;
@@ -657,10 +621,10 @@ fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
         runner: &Uml::new(programs.klab()),
         ui,
         klab: programs.klab(),
-        kernel: kernel_of(&cache, &args.source, args.kernel.as_deref(), ui)?,
+        kernel: kernel_of(&cache, &args.source.plan(), args.kernel.as_deref(), ui)?,
         results: results.folder().to_owned(),
         quick: args.quick,
-        filter: args.filter,
+        filter: args.filter.clone(),
         quiet: args.json,
         docs: match args.update_docs {
             true => Some(project::root()?.join("rust-blksnap")),
@@ -668,6 +632,13 @@ fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
         },
     };
     let report = cow::run(&plan)?;
+    if let Some(filter) = args.filter.filter(|_| is_empty(&report)) {
+        return Err(
+            Failure::new(Kind::Usage, format!("no case matches `{filter}`"))
+                .hint("names are as in the results of: cargo klab bench cow --quick")
+                .into(),
+        );
+    }
     if args.json {
         print(serde_json::to_string_pretty(&report)?);
         return Ok(0);
@@ -684,7 +655,20 @@ fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
     Ok(0)
 }
 
-fn checkout(folder: &Path) -> Result<std::path::PathBuf> {
+/// Whether nothing was measured, and nothing left out for want of time.
+fn is_empty(report: &cow::Report) -> bool {
+    let found = &report.findings;
+    let measured = [
+        found.series.len(),
+        found.counts.len(),
+        found.memory.len(),
+        found.in_flight.len(),
+        found.left_out.len(),
+    ];
+    found.take.is_none() && measured.iter().all(|count| *count == 0)
+}
+
+fn checkout(folder: &Path) -> Result<PathBuf> {
     let built = folder.join("check").is_file() && folder.join("src/feature").is_file();
     if !built {
         return Err(Failure::new(
@@ -709,7 +693,7 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
             fold,
             json,
         } => {
-            let git = Git::at(&worktree);
+            let git = import::source(&worktree)?;
             let project = Git::at(store.root());
             let name = project.text(["config", "user.name"]).unwrap_or_default();
             let address = project.text(["config", "user.email"]).unwrap_or_default();
@@ -725,7 +709,9 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
                 sender: Some(&sender),
                 fold,
             };
+            let task = ui.task("importing the commits", None);
             let imported = import::import(&store, &git, &options)?;
+            task.done();
             if json {
                 print(serde_json::to_string(&imported)?);
                 return Ok(0);
@@ -746,7 +732,9 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
         }
         SeriesVerb::Check { kdir, json } => {
             let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
+            let task = ui.task("checking the series", None);
             let report = check::check(&store, &Git::at(&base.repository), &base.commit)?;
+            task.done();
             if json {
                 print(serde_json::to_string_pretty(&report)?);
             } else {
@@ -782,26 +770,75 @@ fn work_on_series(verb: SeriesVerb, ui: &Ui) -> Result<i32> {
             Ok(0)
         }
         SeriesVerb::Format { folder, kdir } => {
+            // Not after minutes of setting up.
+            make_given(&folder, "name another folder")?;
             let base = base(&Cache::locate()?, &store, kdir.as_deref(), ui)?;
+            let task = ui.task("writing the mails", None);
             let count = crate::series::format::format(&store, &base, &folder)?;
+            task.done();
             print(format!("{count} mails in {}", folder.display()));
             Ok(0)
         }
     }
 }
 
-fn manual(folder: Option<&Path>) -> Result<i32> {
-    match folder {
-        Some(folder) => {
-            make(folder)?;
-            clap_mangen::generate_to(Cli::command(), folder)?;
-            print(folder.display());
-        }
-        None => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            pass_on(&page);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::cow::model::Findings;
+    use crate::bench::machine::Machine;
+    use clap::Parser;
+
+    #[test]
+    fn only_what_goes_on_promises_to() {
+        for (line, wanted) in [
+            ("klab setup", true),
+            ("klab build --stock", true),
+            ("klab series build", true),
+            ("klab series check", false),
+            ("klab run -- true", false),
+            ("klab test", false),
+            ("klab demo", false),
+            ("klab bench cow", false),
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(goes_on(&cli.verb), wanted, "{line}");
         }
     }
-    Ok(0)
+
+    #[test]
+    fn no_time_limit_is_none_at_all() {
+        assert_eq!(silence(0), None);
+        assert_eq!(silence(600), Some(Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn kernels_that_check_more_get_more_time() {
+        assert!(patience(Profile::Debug) > patience(Profile::Release));
+        assert!(patience(Profile::Leaks) > patience(Profile::Lean));
+    }
+
+    #[test]
+    fn the_guest_is_told_of_the_terminal() {
+        let set = |name: &str| (name != "TERM").then(|| "1".to_owned());
+        let environment = terminal_environment(set);
+        let names: Vec<&str> = environment.keys().map(String::as_str).collect();
+        assert_eq!(names, ["COLORTERM", "NO_COLOR"]);
+    }
+
+    #[test]
+    fn a_measurement_without_a_case_is_empty() {
+        let mut report = cow::Report {
+            machine: Machine::now().unwrap(),
+            kernel: String::new(),
+            lines: Vec::new(),
+            measures: Vec::new(),
+            findings: Findings::default(),
+            pictures: Vec::new(),
+            results: PathBuf::new(),
+        };
+        assert!(is_empty(&report));
+        report.findings.left_out.push("a case".into());
+        assert!(!is_empty(&report));
+    }
 }

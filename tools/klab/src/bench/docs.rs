@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::cache::write_if_changed;
+use crate::markers;
 
 const END: &str = "<!-- end of results -->";
 
@@ -14,40 +14,12 @@ fn begin(verb: &str) -> String {
 
 /// Replaces the results of a verb.
 pub fn update(file: &Path, verb: &str, results: &str) -> Result<()> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let new = replace(&text, verb, results).with_context(|| {
-        format!(
-            "{} lacks the lines `{}` and `{END}`, between which the results go",
-            file.display(),
-            begin(verb)
-        )
-    })?;
-    write_if_changed(file, new.as_bytes())?;
-    Ok(())
-}
-
-fn replace(text: &str, verb: &str, results: &str) -> Option<String> {
-    let begin = begin(verb);
-    let (before, rest) = text.split_once(&begin)?;
-    let (_, after) = rest.split_once(END)?;
-    let results = results.trim();
-    Some(format!("{before}{begin}\n\n{results}\n\n{END}{after}"))
+    markers::update(file, &begin(verb), END, results)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_is_between_the_markers_changes() {
-        let text = format!("a\n{}\nold\n{END}\nb\n", begin("cow"));
-        let once = replace(&text, "cow", "| new |\n").unwrap();
-        let wanted = format!("a\n{}\n\n| new |\n\n{END}\nb\n", begin("cow"));
-        assert_eq!(once, wanted);
-        assert_eq!(replace(&once, "cow", "| new |\n").unwrap(), once);
-        assert_eq!(replace(&once, "pin", ""), None);
-    }
 
     #[test]
     fn the_files_have_the_markers() {
@@ -57,7 +29,8 @@ mod tests {
             ("pin", "fs-hooks/BENCH.md"),
         ] {
             let text = std::fs::read_to_string(root.join(file)).unwrap();
-            assert!(replace(&text, verb, "").is_some(), "{file}");
+            let new = markers::replace(&text, &begin(verb), END, "");
+            assert!(new.is_some(), "{file}");
             let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
             assert!(readme.contains(file), "README.md has no link to {file}");
         }

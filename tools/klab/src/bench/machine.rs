@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::exec::text_of;
+use crate::setup::machine::meminfo;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {
@@ -24,7 +25,7 @@ impl Machine {
         Ok(Self {
             processor: processor(&read("/proc/cpuinfo")),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_mib: memory(&read("/proc/meminfo")),
+            memory_mib: meminfo(&read("/proc/meminfo"), "MemTotal").unwrap_or(0) >> 20,
             date: date.trim().to_owned(),
         })
     }
@@ -49,15 +50,6 @@ fn processor(text: &str) -> String {
     name.unwrap_or_else(|| "unknown processor".to_owned())
 }
 
-fn memory(text: &str) -> u64 {
-    let kib = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|number| number.parse::<u64>().ok());
-    kib.unwrap_or(0) >> 10
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,7 +59,6 @@ mod tests {
         let text = "processor\t: 0\nmodel name\t: Some CPU\nmodel name\t: Other\n";
         assert_eq!(processor(text), "Some CPU");
         assert_eq!(processor(""), "unknown processor");
-        assert_eq!(memory("MemTotal:       24689012 kB\n"), 24110);
         let machine = Machine {
             processor: "Some CPU".into(),
             cores: 2,

@@ -15,6 +15,7 @@ use super::report::{Answer, Report, Step};
 use super::writer::{self, Writer};
 use super::{digest, tamper};
 use crate::exec::{capture, text_of};
+use crate::paths::text;
 use crate::ui::bytes;
 
 /// Names of the steps that the closing table shows.
@@ -23,6 +24,9 @@ pub const COMPARE: &str = "compare the read-only image";
 pub const COMPARE_WRITABLE: &str = "write to the image and compare again";
 pub const ZEROES: &str = "the storage reads as zeroes";
 pub const CHECK: &str = "check the filesystem";
+
+/// Where it tells what it found.
+pub const REPORT: &str = "report.json";
 
 const DEVICE: &str = "/dev/ubda";
 const TOP: &str = "/mnt/demo";
@@ -54,7 +58,7 @@ pub fn main(args: &GuestDemo) -> Result<i32> {
     let told = demo.whole();
     demo.report.finished = told.is_ok();
     demo.report.seconds = start.elapsed().as_secs_f64();
-    let path = args.results.join("report.json");
+    let path = args.results.join(REPORT);
     std::fs::write(path, serde_json::to_vec_pretty(&demo.report)?)?;
     if let Err(error) = told {
         println!("stopped: {error:#}");
@@ -120,7 +124,7 @@ impl Demo {
                 format!("{} in {}", bytes(STORAGE_BYTES), storage.display()),
             ))
         })?;
-        let before = self.step("sum up every file", |_| {
+        let before = self.step("compute the checksum of every file", |_| {
             let before = digest::of(&tree)?;
             let (files, _) = digest::size(&before);
             ensure!(files > 0, "there are no files");
@@ -157,7 +161,34 @@ impl Demo {
                 first.get_or_insert(error);
             }
         };
-        note(self.step(COMPARE, |demo| {
+        note(self.compare_image(before, &writer, snapshot));
+        note(self.write_to_image(before, snapshot));
+        note(self.see_storage(storage));
+        note(self.tamper_with_storage(storage));
+        let changes = writer.tree_changes();
+        note(self.stop_writer(writer));
+        note(self.compare_original(before, changes));
+        self.step("destroy the snapshot", |demo| {
+            demo.blksnap(&["destroy", &snapshot.id])?;
+            demo.blksnap(&["detach", DEVICE])?;
+            Ok(((), String::new()))
+        })?;
+        note(self.step(ZEROES, |_| Ok(((), bytes(only_zeroes(storage)?)))));
+        self.step(CHECK, |demo| {
+            umount(TOP)?;
+            check(&demo.args.fs)?;
+            Ok(((), String::new()))
+        })?;
+        first.map_or(Ok(()), Err)
+    }
+
+    fn compare_image(
+        &mut self,
+        before: &digest::Tree,
+        writer: &Writer,
+        snapshot: &Snapshot,
+    ) -> Result<()> {
+        self.step(COMPARE, |demo| {
             writer.wait_for_rounds(50)?;
             mount(&snapshot.image, IMAGE, &demo.args.fs, "ro")?;
             let told = compare(before);
@@ -165,16 +196,22 @@ impl Demo {
             let (files, whole) = told?;
             Ok((
                 (),
-                format!("{files} files as before, {whole} files of the writer whole"),
+                format!("{files} files as before, {whole} files by the writer intact"),
             ))
-        }));
-        note(self.step(COMPARE_WRITABLE, |demo| {
+        })
+    }
+
+    fn write_to_image(&mut self, before: &digest::Tree, snapshot: &Snapshot) -> Result<()> {
+        self.step(COMPARE_WRITABLE, |demo| {
             mount(&snapshot.image, IMAGE, &demo.args.fs, "rw")?;
             let told = write_and_compare(before);
             umount(IMAGE)?;
             Ok(((), told?))
-        }));
-        let pinned = self.step("see where the storage lies", |demo| {
+        })
+    }
+
+    fn see_storage(&mut self, storage: &Path) -> Result<()> {
+        let picture = self.step("see where the storage lies", |demo| {
             let pins = std::fs::read_to_string(picture::PINS)
                 .with_context(|| format!("cannot read {}", picture::PINS))?;
             let extents = picture::extents_of(&pins, text(storage)?)?;
@@ -195,12 +232,13 @@ impl Demo {
                 count => format!("{count} extents"),
             };
             Ok((picture, detail))
-        });
-        match pinned {
-            Ok(picture) => self.report.picture = Some(picture),
-            Err(error) => note(Err(error)),
-        }
-        let tried = self.step("tamper with the storage", |demo| {
+        })?;
+        self.report.picture = Some(picture);
+        Ok(())
+    }
+
+    fn tamper_with_storage(&mut self, storage: &Path) -> Result<()> {
+        self.report.attempts = self.step("tamper with the storage", |demo| {
             let tried = tamper::all(&demo.args.fs, storage)?;
             for attempt in &tried {
                 let told = match attempt.answer {
@@ -212,25 +250,29 @@ impl Demo {
             }
             let count = tried.len();
             Ok((tried, format!("{count} ways")))
-        });
-        match tried {
-            Ok(tried) => self.report.attempts = tried,
-            Err(error) => note(Err(error)),
-        }
+        })?;
+        Ok(())
+    }
+
+    fn stop_writer(&mut self, writer: Writer) -> Result<()> {
         let (rounds, changes) = (writer.rounds(), writer.tree_changes());
-        note(self.step("stop the writer", |_| {
+        self.step("stop the writer", |_| {
             writer.stop()?;
             Ok((
                 (),
-                format!("{rounds} rounds, {changes} changes among the summed-up files"),
+                format!("{rounds} rounds, {changes} changes to files with a checksum"),
             ))
-        }));
-        note(self.step(
+        })
+    }
+
+    /// Whether the snapshot had something to keep; `changes` is what the writer did to the files.
+    fn compare_original(&mut self, before: &digest::Tree, changes: u64) -> Result<()> {
+        self.step(
             "the image is still good, the original has changed",
             |demo| {
                 ensure!(
                     changes > 0,
-                    "the writer never came to change a summed-up file"
+                    "the writer never changed a file with a checksum"
                 );
                 let error = demo.image_error()?;
                 ensure!(
@@ -246,22 +288,7 @@ impl Demo {
                 );
                 Ok(((), format!("{count} differences")))
             },
-        ));
-        self.step("destroy the snapshot", |demo| {
-            demo.blksnap(&["destroy", &snapshot.id])?;
-            demo.blksnap(&["detach", DEVICE])?;
-            Ok(((), String::new()))
-        })?;
-        note(self.step(ZEROES, |_| {
-            let sum = only_zeroes(storage)?;
-            Ok(((), bytes(sum)))
-        }));
-        self.step(CHECK, |demo| {
-            umount(TOP)?;
-            check(&demo.args.fs)?;
-            Ok(((), String::new()))
-        })?;
-        first.map_or(Ok(()), Err)
+        )
     }
 
     /// Runs the administration command; what it prints is JSON.
@@ -270,7 +297,7 @@ impl Demo {
         let output = capture(command.args(words).arg("--json"), None)?;
         let read = |bytes: &[u8]| -> Result<serde_json::Value> {
             serde_json::from_slice(bytes)
-                .with_context(|| format!("`{}` is no JSON", String::from_utf8_lossy(bytes)))
+                .with_context(|| format!("`{}` is not JSON", String::from_utf8_lossy(bytes)))
         };
         if output.status.success() {
             return read(&output.stdout);
@@ -289,8 +316,8 @@ impl Demo {
         let told = self.blksnap(&["snapshot", "--storage", text(storage)?, DEVICE])?;
         let word = |value: &serde_json::Value| value.as_str().map(str::to_owned);
         Ok(Snapshot {
-            id: word(&told["id"]).context("no id of the snapshot")?,
-            image: word(&told["devices"][0]["image"]).context("no image of the device")?,
+            id: word(&told["id"]).context("the answer has no snapshot id")?,
+            image: word(&told["devices"][0]["image"]).context("the answer names no image")?,
         })
     }
 
@@ -305,16 +332,12 @@ struct Snapshot {
     image: String,
 }
 
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a path is not UTF-8")
-}
-
 fn make_filesystem(fs: &str) -> Result<()> {
     let (program, options): (&str, &[&str]) = match fs {
         "xfs" => ("mkfs.xfs", &["-q", "-f"]),
         "ext4" => ("mkfs.ext4", &["-q", "-F"]),
         "btrfs" => ("mkfs.btrfs", &["-q", "-f"]),
-        _ => bail!("no way to make {fs}"),
+        _ => bail!("cannot make a filesystem of type {fs}"),
     };
     text_of(Command::new(program).args(options).arg(DEVICE))?;
     Ok(())
@@ -387,7 +410,7 @@ fn compare(before: &digest::Tree) -> Result<(usize, usize)> {
     let whole = writer::verify(&image.join("busy"))?;
     ensure!(
         whole > 0,
-        "the image has no file of the writer: it was not working"
+        "the image has no file by the writer, which was not working"
     );
     Ok((digest::size(&now).0, whole))
 }
@@ -429,7 +452,7 @@ fn check(fs: &str) -> Result<()> {
         "xfs" => ("xfs_repair", &["-n"]),
         "ext4" => ("e2fsck", &["-fn"]),
         "btrfs" => ("btrfs", &["check"]),
-        _ => bail!("no way to check {fs}"),
+        _ => bail!("cannot check a filesystem of type {fs}"),
     };
     let output = capture(Command::new(program).args(options).arg(DEVICE), None)?;
     if !output.status.success() {

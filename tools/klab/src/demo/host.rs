@@ -1,22 +1,27 @@
 //! The demonstration as the host sees it: guests, lines as they come, pictures, a table.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use walkdir::WalkDir;
 
-use super::guest::{CHECK, COMPARE, COMPARE_WRITABLE, STORAGE_BYTES, TAKE, ZEROES};
+use super::guest::{CHECK, COMPARE, COMPARE_WRITABLE, REPORT, STORAGE_BYTES, TAKE, ZEROES};
 use super::report::{Report, Step};
 use crate::cache::{Cache, write_if_changed};
 use crate::cli::Filesystem;
 use crate::fail::{Failure, Kind};
 use crate::guest::session::{self, Lines, Spec};
+use crate::parallel;
+use crate::paths::text;
 use crate::runner::machine::Runner;
 use crate::test::suite::GUESTS;
 use crate::ui::{Ui, bytes};
+
+/// What is left in the folder of each filesystem.
+pub const FILES: [&str; 2] = [REPORT, PICTURE];
+const PICTURE: &str = "storage.svg";
 
 const DISK: u64 = 3 << 30;
 
@@ -41,7 +46,7 @@ pub fn check_data(folder: &Path) -> Result<()> {
         .hint("name the files to fill the filesystems with: cargo klab demo --data DIR")
     };
     if !folder.is_dir() {
-        return Err(refuse("are not there: it is no folder".into()).into());
+        return Err(refuse("cannot be used: it is not a folder".into()).into());
     }
     let (mut files, mut sum) = (0, 0);
     for entry in WalkDir::new(folder) {
@@ -64,7 +69,7 @@ pub fn check_data(folder: &Path) -> Result<()> {
         }
     }
     if files == 0 {
-        return Err(refuse("are none at all".into()).into());
+        return Err(refuse("cannot be used: there are none".into()).into());
     }
     Ok(())
 }
@@ -85,32 +90,11 @@ pub struct Plan<'a> {
 }
 
 /// Runs the guests, some at a time; reports come in the order of the filesystems.
-pub fn run(plan: &Plan<'_>) -> Result<Vec<Report>> {
-    let queue: Mutex<VecDeque<Filesystem>> = Mutex::new(plan.filesystems.iter().copied().collect());
-    let reports: Mutex<BTreeMap<&str, Report>> = Mutex::new(BTreeMap::new());
-    std::thread::scope(|scope| {
-        for _ in 0..GUESTS.min(plan.filesystems.len()) {
-            scope.spawn(|| {
-                loop {
-                    let next = queue
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .pop_front();
-                    let Some(fs) = next else { return };
-                    let report = one(plan, fs).unwrap_or_else(|error| {
-                        failed(fs, &crate::fail::explain(&error), Report::default())
-                    });
-                    let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
-                    reports.insert(fs.name(), report);
-                }
-            });
-        }
-    });
-    let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
-    plan.filesystems
-        .iter()
-        .map(|fs| reports.remove(fs.name()).context("a guest left no report"))
-        .collect()
+pub fn run(plan: &Plan<'_>) -> Vec<Report> {
+    parallel::each(plan.filesystems.clone(), GUESTS, |fs| {
+        one(plan, fs)
+            .unwrap_or_else(|error| failed(fs, &crate::fail::explain(&error), Report::default()))
+    })
 }
 
 fn failed(fs: Filesystem, why: &str, report: Report) -> Report {
@@ -133,28 +117,25 @@ fn one(plan: &Plan<'_>, fs: Filesystem) -> Result<Report> {
     let results = plan.results.join(fs.name());
     crate::cache::make(&results)?;
     let results = results.canonicalize()?;
-    let report_file = results.join("report.json");
-    let text = |path: &PathBuf| {
-        path.to_str()
-            .map(str::to_owned)
-            .context("a path is not UTF-8")
-    };
-    let mut command = vec![text(&plan.klab)?, "guest-demo".into()];
-    for (name, value) in [
-        ("--fs", fs.name().to_owned()),
-        ("--data", text(&plan.data)?),
-        ("--results", text(&results)?),
-        ("--blksnap", text(&plan.blksnap)?),
-    ] {
-        command.push(name.into());
-        command.push(value);
-    }
+    let report_file = results.join(REPORT);
+    let words = [
+        text(&plan.klab)?,
+        "guest-demo",
+        "--fs",
+        fs.name(),
+        "--data",
+        text(&plan.data)?,
+        "--results",
+        text(&results)?,
+        "--blksnap",
+        text(&plan.blksnap)?,
+    ];
     let spec = Spec {
         kernel: plan.kernel.clone(),
         memory_mib: MEMORY_MIB,
         disks: vec![DISK],
         kernel_words: Vec::new(),
-        command,
+        command: words.map(str::to_owned).to_vec(),
         environment: BTreeMap::new(),
         folder: PathBuf::from("/"),
         results,
@@ -172,7 +153,7 @@ fn one(plan: &Plan<'_>, fs: Filesystem) -> Result<Report> {
         Err(_) => Report::default(),
     };
     if let Some(picture) = &report.picture {
-        write_if_changed(&spec.results.join("storage.svg"), picture.svg().as_bytes())?;
+        write_if_changed(&spec.results.join(PICTURE), picture.svg().as_bytes())?;
     }
     Ok(match outcome.into_status() {
         Ok(_) => report,
@@ -274,7 +255,7 @@ mod tests {
                     })
                     .collect();
                 let text = text.replace("ATTEMPTS", &attempts.join(","));
-                std::fs::write(machine.results.join("report.json"), text).unwrap();
+                std::fs::write(machine.results.join(REPORT), text).unwrap();
                 Ending {
                     status: 0,
                     problem: None,
@@ -283,7 +264,7 @@ mod tests {
                 .unwrap();
             }
         });
-        let reports = run(&plan(folder.path(), &cache, &mock, &ui)).unwrap();
+        let reports = run(&plan(folder.path(), &cache, &mock, &ui));
         assert!(!reports[0].held() && reports[1].held());
         assert!(folder.path().join("results/btrfs/storage.svg").is_file());
         let table = table(&reports);

@@ -1,6 +1,6 @@
 //! The first process of a guest.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -12,9 +12,38 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::termios::{OptionalActions, QueueSelector, tcdrain, tcflush, tcgetattr, tcsetattr};
 
 use super::job::{Ending, Job};
+use crate::fail::Kind;
+use crate::paths::text;
 
 const NEW_ROOT: &str = "/mnt/root";
 const CONSOLE: &str = "/dev/tty1";
+
+/// The verb that starts it.
+pub const VERB: &str = "guest-init";
+
+/// The words of our own command line, the program in front.
+pub fn words() -> Vec<OsString> {
+    let words = std::env::args_os().collect();
+    // Only the kernel of a guest adds words of others.
+    if std::process::id() == 1 {
+        own_words(words)
+    } else {
+        words
+    }
+}
+
+/// The kernel hands its first process whatever it does not know itself, before what is meant for the
+/// process. Outside of a guest the words are those of the sandbox, which have a `--`.
+fn own_words(words: Vec<OsString>) -> Vec<OsString> {
+    match words.as_slice() {
+        [program, strange @ .., verb, job]
+            if verb == VERB && !strange.iter().any(|word| word == "--") =>
+        {
+            vec![program.clone(), verb.clone(), job.clone()]
+        }
+        _ => words,
+    }
+}
 
 /// Prepares the guest, runs the command, and powers off; never returns.
 pub fn main(job_file: &Path) -> ! {
@@ -26,7 +55,7 @@ pub fn main(job_file: &Path) -> ! {
                     let problem = format!("{error:#}");
                     say(&problem);
                     Ending {
-                        status: 127,
+                        status: Kind::Guest as i32,
                         problem: Some(problem),
                     }
                 });
@@ -108,10 +137,7 @@ fn prepare(job: &Job) -> Result<()> {
         }
     }
     std::fs::create_dir_all(&job.results)?;
-    let place = job
-        .results
-        .to_str()
-        .context("the results folder is not UTF-8")?;
+    let place = text(&job.results)?;
     attach("hostfs", place, Some(place))?;
     rustix::system::sethostname(b"guest").context("cannot set the host name")?;
     Ok(())
@@ -155,13 +181,7 @@ fn run(job: &Job) -> Result<Ending> {
     }
     let child = match command.spawn() {
         Ok(child) => child,
-        Err(error) => {
-            let problem = format!("cannot run {program} in {}: {error}", job.folder.display());
-            return Ok(Ending {
-                status: 127,
-                problem: Some(problem),
-            });
-        }
+        Err(error) => return not_run(program, &job.folder, &error),
     };
     let status = reap(child.id())?;
     match tcdrain(console.as_fd()) {
@@ -172,6 +192,33 @@ fn run(job: &Job) -> Result<Ending> {
     Ok(Ending {
         status,
         problem: None,
+    })
+}
+
+/// How a command ends that never began, with the statuses that shells have for it.
+fn not_run(program: &str, folder: &Path, error: &std::io::Error) -> Result<Ending> {
+    anyhow::ensure!(
+        folder.is_dir(),
+        "the folder {} does not exist",
+        folder.display()
+    );
+    let found = error.kind() != std::io::ErrorKind::NotFound;
+    // A name without a slash is looked for in other folders.
+    let there = program.contains('/') && folder.join(program).exists();
+    let (kind, problem) = match (found, there) {
+        (true, _) => (
+            Kind::CannotRun,
+            format!("`{program}` cannot be run: {error}"),
+        ),
+        (false, true) => (
+            Kind::CannotRun,
+            format!("`{program}` cannot be run: its interpreter was not found"),
+        ),
+        (false, false) => (Kind::NotFound, format!("`{program}` was not found")),
+    };
+    Ok(Ending {
+        status: kind as i32,
+        problem: Some(problem),
     })
 }
 
@@ -202,5 +249,44 @@ fn reap(wanted: u32) -> Result<i32> {
                 .code()
                 .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words_of(line: &str) -> String {
+        let words = own_words(line.split(' ').map(OsString::from).collect());
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn words_that_the_kernel_does_not_know_do_no_harm() {
+        let meant = "/p/klab guest-init /r/job.json";
+        assert_eq!(words_of(meant), meant);
+        assert_eq!(words_of("/p/klab foo -x guest-init /r/job.json"), meant);
+        let sandbox = "klab sandbox-inside --writable /r -- /k/linux guest-init /r/job.json";
+        assert_eq!(words_of(sandbox), sandbox);
+    }
+
+    #[test]
+    fn a_command_that_never_began_ends_as_in_a_shell() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("script");
+        std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+        let status = |program: &str, kind: std::io::ErrorKind| {
+            let ending = not_run(program, folder.path(), &kind.into()).unwrap();
+            assert!(ending.problem.unwrap().contains(program));
+            ending.status
+        };
+        use std::io::ErrorKind::{NotFound, PermissionDenied};
+        assert_eq!(status("nosuch", NotFound), 127);
+        assert_eq!(status("./nosuch", NotFound), 127);
+        assert_eq!(status("./script", NotFound), 126);
+        assert_eq!(status("/etc/passwd", PermissionDenied), 126);
+        let gone = folder.path().join("gone");
+        assert!(not_run("true", &gone, &NotFound.into()).is_err());
     }
 }

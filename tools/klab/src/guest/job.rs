@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+/// The file that tells how the command ended.
+pub const ENDING: &str = "ending.json";
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Job {
     pub command: Vec<String>,
@@ -40,7 +43,7 @@ impl Job {
 
 impl Ending {
     fn path(results: &Path) -> PathBuf {
-        results.join("ending.json")
+        results.join(ENDING)
     }
 
     pub fn write(&self, results: &Path) -> Result<()> {

@@ -6,14 +6,22 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::console::complaints;
-use super::job::{Ending, Job};
+use super::job::{ENDING, Ending, Job};
 use crate::cache::{Cache, make};
 use crate::fail::{Failure, Kind};
 use crate::runner::machine::{Consoles, Machine, Runner};
 use crate::signals::Terminal;
+use crate::ui::bytes;
+
+/// What a guest leaves in the folder of its results.
+pub const FILES: [&str; 4] = [CONSOLE, OUTPUT, JOB, ENDING];
+
+const CONSOLE: &str = "console.log";
+pub const OUTPUT: &str = "output.log";
+const JOB: &str = "job.json";
 
 const TICK: Duration = Duration::from_millis(50);
 
@@ -52,7 +60,7 @@ impl Outcome {
         if self.timed_out {
             return Err(Failure::new(
                 Kind::Timeout,
-                format!("the guest gave no sign of life for too long; see {log}"),
+                format!("the guest was silent for too long; see {log}"),
             )
             .into());
         }
@@ -64,7 +72,12 @@ impl Outcome {
             .into());
         }
         if let Some(problem) = self.problem {
-            return Err(Failure::new(Kind::Guest, format!("in the guest: {problem}")).into());
+            let kind = match self.status {
+                Some(status) if status == Kind::CannotRun as i32 => Kind::CannotRun,
+                Some(status) if status == Kind::NotFound as i32 => Kind::NotFound,
+                _ => Kind::Guest,
+            };
+            return Err(Failure::new(kind, format!("in the guest: {problem}")).into());
         }
         self.status
             .ok_or_else(|| Failure::new(Kind::Guest, format!("the guest died; see {log}")).into())
@@ -142,7 +155,7 @@ pub fn run(
         results: results.clone(),
         interactive: spec.interactive,
     };
-    let job_file = results.join("job.json");
+    let job_file = results.join(JOB);
     job.write(&job_file)?;
     let machine = Machine {
         kernel: spec.kernel.clone(),
@@ -152,7 +165,7 @@ pub fn run(
         job: job_file,
         kernel_words: spec.kernel_words.clone(),
     };
-    let console = results.join("console.log");
+    let console = results.join(CONSOLE);
     let kernel = File::create(&console)?;
     let timed_out = if spec.interactive {
         let terminal = Terminal::save();
@@ -191,7 +204,7 @@ fn watch(
     spec: &Spec,
     observer: &mut dyn Observer,
 ) -> Result<bool> {
-    let console = machine.results.join("console.log");
+    let console = machine.results.join(CONSOLE);
     let (mut reader, writer) = std::io::pipe()?;
     let (sender, receiver) = std::sync::mpsc::channel::<Vec<u8>>();
     let pump = std::thread::spawn(move || {
@@ -202,7 +215,7 @@ fn watch(
             }
         }
     });
-    let mut copy = File::create(machine.results.join("output.log"))?;
+    let mut copy = File::create(machine.results.join(OUTPUT))?;
     let mut running = runner.start(
         machine,
         Consoles {
@@ -251,8 +264,16 @@ fn make_disks(folder: &Path, sizes: &[u64]) -> Result<Vec<PathBuf>> {
     for (number, size) in sizes.iter().enumerate() {
         let path = folder.join(format!("disk{number}"));
         let file = File::create(&path)?;
-        file.set_len(*size)
-            .with_context(|| format!("cannot make a disk of {size} bytes"))?;
+        file.set_len(*size).map_err(|error| {
+            Failure::new(
+                Kind::Usage,
+                format!("a disk of {} cannot be made: {error}", bytes(*size)),
+            )
+            .hint(format!(
+                "make it smaller: it is a sparse file in {}",
+                folder.display()
+            ))
+        })?;
         disks.push(path);
     }
     Ok(disks)
@@ -311,6 +332,28 @@ mod tests {
         assert_eq!(output, b"hello");
         assert_eq!(outcome.into_status().unwrap(), 7);
         assert_eq!(mock.started.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_command_that_was_not_found_is_no_death_of_the_guest() {
+        let status = |status: i32| {
+            let mock = Mock::new(move |machine, _, _| {
+                let problem = Some("`nosuch` was not found".to_owned());
+                let ending = Ending { status, problem };
+                ending.write(&machine.results).unwrap();
+            });
+            let error = outcome(&mock).0.into_status().unwrap_err();
+            assert!(error.to_string().contains("`nosuch`"), "{error}");
+            crate::fail::status_of(&error)
+        };
+        assert_eq!((status(127), status(126), status(114)), (127, 126, 114));
+    }
+
+    #[test]
+    fn a_disk_that_no_filesystem_holds_is_a_usage_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = make_disks(folder.path(), &[u64::MAX]).unwrap_err();
+        assert_eq!(crate::fail::status_of(&error), 2);
     }
 
     #[test]

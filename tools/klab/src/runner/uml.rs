@@ -7,6 +7,8 @@ use std::process::{Child, Stdio};
 use anyhow::{Context, Result};
 
 use super::machine::{Consoles, Machine, Runner, Running};
+use crate::guest::init::VERB;
+use crate::paths;
 use crate::sandbox::{COMMAND_INPUT, COMMAND_OUTPUT, Sandbox, die_with_parent};
 use crate::signals::Watched;
 
@@ -50,6 +52,7 @@ impl Runner for Uml {
             }
         }
         die_with_parent(&mut command);
+        tracing::debug!(?command, "running");
         let child = command.spawn().context("cannot start the guest")?;
         let watched = if interactive {
             Watched::alone(child.id())
@@ -65,7 +68,7 @@ impl Runner for Uml {
 
 fn command_line(klab: &Path, machine: &Machine, interactive: bool) -> Result<Vec<String>> {
     let text = |path: &Path| -> Result<String> {
-        let text = path.to_str().context("a path is not UTF-8")?;
+        let text = paths::text(path)?;
         anyhow::ensure!(
             !text.contains(|ch: char| ch.is_whitespace() || ch == ',' || ch == '"'),
             "the path `{text}` has characters that a kernel command line cannot hold"
@@ -103,7 +106,7 @@ fn command_line(klab: &Path, machine: &Machine, interactive: bool) -> Result<Vec
     }
     words.extend(machine.kernel_words.iter().cloned());
     words.push("--".into());
-    words.push("guest-init".into());
+    words.push(VERB.into());
     words.push(text(&machine.job)?);
     Ok(words)
 }

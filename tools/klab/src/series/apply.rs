@@ -74,7 +74,7 @@ fn add_new_files(store: &Store, git: &Git, name: &str, mail: &Mail) -> Result<()
     let mut entries = Vec::new();
     for path in &mail.new_files {
         if !git.text(["ls-files", "--cached", "--", path])?.is_empty() {
-            return Err(malformed(format!("{name} adds {path}, which is there already")).into());
+            return Err(malformed(format!("{name} adds {path}, which already exists")).into());
         }
         let file = store.read_new_file(path)?;
         let blob = git.bytes(["hash-object", "-w", "--stdin"], Some(&file.content))?;

@@ -86,7 +86,7 @@ fn form(store: &Store, mails: &Mails, in_base: &HashSet<String>) -> Result<Vec<S
             }
             if !files.contains_key(path) {
                 problems.push(format!(
-                    "{name}: adds {path}, but there is no such source file"
+                    "{name}: adds {path}, but that source file does not exist"
                 ));
             }
         }
@@ -96,7 +96,7 @@ fn form(store: &Store, mails: &Mails, in_base: &HashSet<String>) -> Result<Vec<S
             problems.push(format!("{}: no mail names it", places[0].display()));
         }
         if places.len() > 1 {
-            problems.push(format!("{path}: lies in more than one folder"));
+            problems.push(format!("{path}: is in more than one folder"));
         }
     }
     let listed: HashSet<&str> = mails.iter().map(|(name, _)| name.as_str()).collect();
@@ -131,7 +131,7 @@ fn cover(text: &str, mails: usize) -> Option<String> {
         }
     }
     let told = next - 1;
-    (told != mails).then(|| format!("cover.md: tells of {told} mails, and there are {mails}"))
+    (told != mails).then(|| format!("cover.md: describes {told} mails, and there are {mails}"))
 }
 
 /// Applies, imports into an empty project, applies that, and compares.
@@ -162,7 +162,7 @@ fn round_trip(store: &Store, git: &Git, base: &str, report: &mut Report) -> Resu
     if git.tree(end)? != last.tree {
         report
             .problems
-            .push("importing the applied series gives another tree".into());
+            .push("importing the applied series gives a different tree".into());
     }
     // An all-equal line of range-diff reads `1:  abc = 1:  def subject`.
     let ranges = [format!("{base}..{}", last.commit), format!("{base}..{end}")];
@@ -188,7 +188,8 @@ mod tests {
 
     use super::*;
     use crate::cache::{Cache, write_if_changed};
-    use crate::series::tree::{Base, ensure};
+    use crate::series::format::format;
+    use crate::series::tree::{Base, ensure, existing};
     use crate::ui::Ui;
 
     /// A kernel in small, with a series on top of it, and a project to import it into.
@@ -310,6 +311,85 @@ mod tests {
     }
 
     #[test]
+    fn mails_of_an_earlier_run_are_replaced_and_others_are_kept() {
+        let bench = Bench::new();
+        bench.import(false).unwrap();
+        let folder = bench.store.root().join("outgoing");
+        let write = || format(&bench.store, &bench.base(), &folder);
+        let names = || {
+            let mut names: Vec<String> = std::fs::read_dir(&folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(write().unwrap(), 2);
+        let mails = names();
+        let stale = folder.join("0003-fs-a-mail-that-was-dropped.patch");
+        std::fs::copy(folder.join(&mails[0]), &stale).unwrap();
+        std::fs::write(folder.join("notes.txt"), "mine").unwrap();
+        write().unwrap();
+        assert_eq!(names(), [mails[0].as_str(), &mails[1], "notes.txt"]);
+        // The project's own mails look alike, but are no copies.
+        let theirs = folder.join("0001-mine.patch");
+        std::fs::write(&theirs, "From: A <a@b>\n").unwrap();
+        let before = names();
+        assert_eq!(crate::fail::status_of(&write().unwrap_err()), 2);
+        assert_eq!(names(), before);
+        let patches = bench.store.patches();
+        assert!(format(&bench.store, &bench.base(), &patches).is_err());
+        assert_eq!(bench.store.mails().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_imported_is_a_usage_error() {
+        let bench = Bench::new();
+        let told = |folder: &Path| {
+            let error = super::super::import::source(folder).unwrap_err();
+            assert_eq!(crate::fail::status_of(&error), 2);
+            error.to_string()
+        };
+        let gone = bench.store.root().join("gone");
+        assert!(told(&gone).contains("gone"));
+        std::fs::create_dir_all(&gone).unwrap();
+        assert!(told(&gone).contains("not a git"));
+        let options = Options {
+            base: "nosuch",
+            head: "HEAD",
+            sender: None,
+            fold: false,
+        };
+        let error = import(&bench.store, &bench.git, &options).unwrap_err();
+        assert_eq!(crate::fail::status_of(&error), 2);
+        assert!(error.to_string().contains("`nosuch`"), "{error}");
+    }
+
+    #[test]
+    fn asking_for_the_tree_makes_none() {
+        let bench = Bench::new();
+        bench.import(false).unwrap();
+        let cache = &bench.cache;
+        for kdir in [None, Some(bench.git.folder())] {
+            let error = existing(cache, kdir).unwrap_err();
+            assert_eq!(crate::fail::status_of(&error), 2);
+        }
+        assert!(!cache.root().exists());
+        let tree = ensure(cache, &bench.store, &bench.base(), &Ui::new()).unwrap();
+        assert_eq!(existing(cache, None).unwrap(), (tree.folder, tree.commit));
+    }
+
+    #[test]
+    fn a_folder_that_is_no_kernel_is_not_to_be_put_into_git() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = || Base::own(folder.path()).err().unwrap().to_string();
+        assert!(!told().contains("git init") && told().contains("kernel source"));
+        std::fs::write(folder.path().join("Kconfig"), "").unwrap();
+        let place = folder.path().display();
+        assert!(told().contains(&format!("git -C {place} init && git -C {place} add -A")));
+    }
+
+    #[test]
     fn the_cover_letter_tells_of_every_mail_once() {
         let says = |items: &str| cover(items, 4);
         assert_eq!(says("- **1-3** fix.\n  Among (2).\n- **4** adds.\n"), None);
@@ -317,7 +397,7 @@ mod tests {
         let problem = |text: &str| Some(text.to_owned());
         assert_eq!(
             says("- **1-3** fix.\n"),
-            problem("cover.md: tells of 3 mails, and there are 4")
+            problem("cover.md: describes 3 mails, and there are 4")
         );
         assert_eq!(
             says("- **1-2** fix.\n- **4** adds.\n"),
@@ -325,7 +405,7 @@ mod tests {
         );
         assert_eq!(
             says("* **1-4** fix.\n"),
-            problem("cover.md: tells of 0 mails, and there are 4")
+            problem("cover.md: describes 0 mails, and there are 4")
         );
     }
 

@@ -39,94 +39,135 @@ struct Change {
     path: String,
 }
 
+/// The repository with the commits, which the user names.
+pub fn source(folder: &Path) -> Result<Git> {
+    let git = Git::at(folder);
+    if git.commit("HEAD").is_ok() {
+        return Ok(git);
+    }
+    let why = if folder.is_dir() {
+        "is not a git worktree with a commit"
+    } else {
+        "is not a folder"
+    };
+    Err(
+        Failure::new(Kind::Usage, format!("{} {why}", folder.display()))
+            .hint("name the worktree with the series: cargo klab series import DIR --base REV")
+            .into(),
+    )
+}
+
 /// Writes the commits `base..head` of a kernel repository as mails and new files.
 pub fn import(store: &Store, git: &Git, options: &Options<'_>) -> Result<Imported> {
-    let base = git.commit(options.base)?;
-    let head = git.commit(options.head)?;
-    if !git.holds(["merge-base", "--is-ancestor", &base, &head])? {
-        return Err(Failure::new(
-            Kind::Usage,
-            format!(
-                "{} is no ancestor of {} in {}",
-                options.base,
-                options.head,
-                show(git)
-            ),
-        )
-        .hint("name the commit the series starts from: cargo klab series import DIR --base REV")
-        .into());
-    }
-    if store.patches().join("base").is_file() {
-        let wanted = store.base()?;
-        let found = release(git, options.base)?;
-        if found != wanted {
-            return Err(malformed(format!(
-                "the series is for Linux {wanted}, but {} in {} is Linux {found}",
-                options.base,
-                show(git)
-            ))
-            .into());
-        }
-    } else {
-        let text = format!("{}\n", release(git, options.base)?);
-        write_if_changed(&store.patches().join("base"), text.as_bytes())?;
-    }
-    let in_base = git.paths(&base)?;
-    let listing = git.text(["rev-list", "--reverse", &format!("{base}..{head}")])?;
-    let mut added: BTreeMap<String, String> = BTreeMap::new();
-    let mut mails: Mails = Vec::new();
-    let mut parent = base;
-    for commit in listing.lines() {
-        let number = mails.len() + 1;
-        let parents = git.text(["show", "-s", "--format=%P", commit])?;
-        if parents != parent {
-            return Err(malformed(format!(
-                "{commit} in {} is a merge, or is not on a straight line",
-                show(git)
-            ))
-            .hint("rebase the branch so that it is one line of commits")
-            .into());
-        }
-        let mail = mail_of(git, &parent, commit, &in_base, &mut added, options)?;
-        mails.push((mail.file_name(number), mail));
-        parent = commit.to_owned();
-    }
-    // With folding, what a mail adds may be removed again further on: only what the end has counts.
-    let at_end = git.paths(&head)?;
-    for (_, mail) in &mut mails {
-        mail.new_files.retain(|path| at_end.contains(path));
-    }
-    let obsolete: BTreeSet<String> = store
-        .mails()
-        .map(|old| {
-            old.into_iter()
-                .flat_map(|(_, mail)| mail.new_files)
-                .collect()
-        })
-        .unwrap_or_default();
-    let mut named = BTreeSet::new();
-    for (_, mail) in &mails {
-        for path in &mail.new_files {
-            write_new_file(store, git, &head, path)?;
-            named.insert(path.clone());
-        }
-    }
-    for path in obsolete.difference(&named) {
-        remove_new_file(store, path)?;
-    }
+    let (base, head) = ends(git, options)?;
+    record_release(store, git, options.base)?;
+    let mails = mails_between(git, &base, &head, options)?;
+    let named = write_new_files(store, git, &head, &mails)?;
     store.write_mails(&mails)?;
     let unnamed = store
         .new_files()?
         .into_keys()
         .filter(|path| !named.contains(path))
         .collect();
-    let ignored = ignored_sources(git)?;
     Ok(Imported {
         mails: mails.len(),
         new_files: named.len(),
         unnamed,
-        ignored,
+        ignored: ignored_sources(git)?,
     })
+}
+
+/// The commits that the series starts from and ends at.
+fn ends(git: &Git, options: &Options<'_>) -> Result<(String, String)> {
+    let refuse = |why: String| {
+        Failure::new(Kind::Usage, why)
+            .hint("name the commit the series starts from: cargo klab series import DIR --base REV")
+    };
+    let find = |name: &str| {
+        git.commit(name)
+            .map_err(|_| refuse(format!("{} has no commit `{name}`", show(git))))
+    };
+    let (base, head) = (find(options.base)?, find(options.head)?);
+    if git.holds(["merge-base", "--is-ancestor", &base, &head])? {
+        return Ok((base, head));
+    }
+    Err(refuse(format!(
+        "{} is not an ancestor of {} in {}",
+        options.base,
+        options.head,
+        show(git)
+    ))
+    .into())
+}
+
+/// Which kernel the series is for does not change unnoticed.
+fn record_release(store: &Store, git: &Git, base: &str) -> Result<()> {
+    let found = release(git, base)?;
+    let file = store.patches().join("base");
+    if !file.is_file() {
+        write_if_changed(&file, format!("{found}\n").as_bytes())?;
+        return Ok(());
+    }
+    let wanted = store.base()?;
+    if found == wanted {
+        return Ok(());
+    }
+    Err(malformed(format!(
+        "the series is for Linux {wanted}, but {base} in {} is Linux {found}",
+        show(git)
+    ))
+    .into())
+}
+
+/// A mail for each commit, with the new files that are still there at the end.
+fn mails_between(git: &Git, base: &str, head: &str, options: &Options<'_>) -> Result<Mails> {
+    let in_base = git.paths(base)?;
+    let listing = git.text(["rev-list", "--reverse", &format!("{base}..{head}")])?;
+    let mut added: BTreeMap<String, String> = BTreeMap::new();
+    let mut mails: Mails = Vec::new();
+    let mut parent = base;
+    for commit in listing.lines() {
+        let number = mails.len() + 1;
+        if git.text(["show", "-s", "--format=%P", commit])? != parent {
+            return Err(malformed(format!(
+                "{commit} in {} is a merge, or not part of a linear history",
+                show(git)
+            ))
+            .hint("rebase the branch so that its history is linear")
+            .into());
+        }
+        let mail = mail_of(git, parent, commit, &in_base, &mut added, options)?;
+        mails.push((mail.file_name(number), mail));
+        parent = commit;
+    }
+    // With folding, what a mail adds may be removed again further on: only what the end has counts.
+    let at_end = git.paths(head)?;
+    for (_, mail) in &mut mails {
+        mail.new_files.retain(|path| at_end.contains(path));
+    }
+    Ok(mails)
+}
+
+/// Writes what the mails add, and removes what only earlier mails added; returns the paths.
+fn write_new_files(
+    store: &Store,
+    git: &Git,
+    head: &str,
+    mails: &Mails,
+) -> Result<BTreeSet<String>> {
+    let added = |mails: &Mails| -> BTreeSet<String> {
+        let mails = mails.iter();
+        mails.flat_map(|(_, mail)| mail.new_files.clone()).collect()
+    };
+    let obsolete = store.mails().map(|old| added(&old)).unwrap_or_default();
+    let named = added(mails);
+    for path in &named {
+        write_new_file(store, git, head, path)?;
+    }
+    for path in obsolete.difference(&named) {
+        remove_new_file(store, path)?;
+    }
+    Ok(named)
 }
 
 /// A distribution's `.gitignore` may hide new sources from `git add`; generated ones lie in folders

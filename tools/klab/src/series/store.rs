@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use walkdir::WalkDir;
 
 use super::mail::Mail;
 use crate::cache::write_if_changed;
 use crate::exec::read_optional;
 use crate::fail::{Failure, Kind};
+use crate::paths::text;
 
 /// Folders of new kernel files; the first one takes what belongs to the layout-pin interface.
 pub const FOLDERS: [&str; 2] = ["fs-hooks/linux", "rust-blksnap/linux"];
@@ -98,7 +99,7 @@ impl Store {
                     continue;
                 }
                 let path = entry.path().strip_prefix(&folder)?;
-                let path = path.to_str().context("a path is not UTF-8")?.to_owned();
+                let path = text(path)?.to_owned();
                 files.entry(path).or_default().push(entry.into_path());
             }
         }

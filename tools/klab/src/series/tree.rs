@@ -11,6 +11,7 @@ use crate::cache::{Cache, Lock, make, write_if_changed};
 use crate::exec::read_optional;
 use crate::fail::{Failure, Kind};
 use crate::git::Git;
+use crate::paths::text;
 use crate::setup::machine::quoted;
 use crate::ui::Ui;
 
@@ -37,6 +38,9 @@ pub struct Base {
     pub name: String,
 }
 
+/// Name of the worktree of the cached base.
+const PRISTINE: &str = "series";
+
 impl Base {
     /// The pristine kernel in the cache.
     pub fn pristine(cache: &Cache) -> Result<Self> {
@@ -45,7 +49,7 @@ impl Base {
         Ok(Self {
             repository,
             commit,
-            name: "series".into(),
+            name: PRISTINE.into(),
         })
     }
 
@@ -64,14 +68,11 @@ impl Base {
             Failure::new(
                 Kind::Usage,
                 format!(
-                    "--kdir {} is no git repository with a commit",
+                    "--kdir {} is not a git repository with a commit",
                     folder.display()
                 ),
             )
-            .hint(format!(
-                "git -C {0} init && git -C {0} add -A && git -C {0} commit",
-                quoted(&folder.display().to_string())
-            ))
+            .hint(how_to_commit(folder))
         })?;
         let hash = blake3::hash(repository.as_os_str().as_encoded_bytes()).to_hex();
         Ok(Self {
@@ -80,6 +81,16 @@ impl Base {
             name: format!("kdir-{}", &hash[..12]),
         })
     }
+}
+
+/// Only a kernel source is worth putting into git.
+fn how_to_commit(folder: &Path) -> String {
+    if !folder.join("Kconfig").is_file() {
+        return "name the top folder of a kernel source that is in git, such as a clone of Linux"
+            .to_owned();
+    }
+    let folder = quoted(&folder.display().to_string());
+    format!("git -C {folder} init && git -C {folder} add -A && git -C {folder} commit -m base")
 }
 
 /// Brings the worktree to the state of the series and returns it.
@@ -147,6 +158,32 @@ pub fn ensure(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Tree
     })
 }
 
+/// The worktree as it is, with what is checked out there; makes nothing.
+pub fn existing(cache: &Cache, kdir: Option<&Path>) -> Result<(PathBuf, String)> {
+    let name = match kdir {
+        Some(folder) => Base::own(folder)?.name,
+        None => PRISTINE.to_owned(),
+    };
+    let folder = cache.trees().join(name);
+    // Without this git would take a repository further up.
+    let there = folder.join(".git").exists();
+    let commit = there
+        .then(|| Git::at(&folder).commit("HEAD").ok())
+        .flatten();
+    match commit {
+        Some(commit) => Ok((folder, commit)),
+        None => Err(Failure::new(
+            Kind::Usage,
+            format!("there is no tree {} yet", folder.display()),
+        )
+        .hint(match kdir {
+            Some(_) => "make it with: cargo klab tree --kdir DIR",
+            None => "make it with: cargo klab tree",
+        })
+        .into()),
+    }
+}
+
 /// Makes the worktree under another name first, so that one that is there is whole.
 pub fn create(cache: &Cache, git: &Git, folder: &Path, commit: &str) -> Result<()> {
     make(&cache.trees())?;
@@ -156,11 +193,7 @@ pub fn create(cache: &Cache, git: &Git, folder: &Path, commit: &str) -> Result<(
     }
     forget_gone(git, &cache.trees())?;
     let scratch = cache.scratch_for(folder)?;
-    let half = scratch
-        .path()
-        .to_str()
-        .context("the cache path is not UTF-8")?;
-    let whole = folder.to_str().context("the cache path is not UTF-8")?;
+    let (half, whole) = (text(scratch.path())?, text(folder)?);
     git.text([
         "worktree", "add", "--quiet", "--force", "--detach", half, commit,
     ])?;
@@ -236,10 +269,13 @@ pub fn require_pristine(cache: &Cache) -> Result<()> {
     }
     Err(Failure::new(
         Kind::Usage,
-        format!("the kernel source {} has work of its own in it", base.display()),
+        format!(
+            "the kernel source {} contains work that klab did not do",
+            base.display()
+        ),
     )
     .hint(format!(
-        "keep it elsewhere, or throw it away with: git -C {} checkout --force --detach refs/tags/base",
+        "save it elsewhere, or discard it with: git -C {} checkout --force --detach refs/tags/base",
         quoted(&base.display().to_string())
     ))
     .into())
@@ -303,9 +339,7 @@ fn own_work(folder: &Path, known: Option<&str>) -> Result<OwnWork> {
             Kind::Usage,
             format!("git cannot tell what is in the tree {folder}: {error:#}"),
         )
-        .hint(format!(
-            "look whether you need anything in it, then: rm -r {folder}"
-        ))
+        .hint(format!("save what you need from it, then: rm -r {folder}"))
     })?;
     if !changed.is_empty() {
         return Ok(OwnWork::Uncommitted);
@@ -321,11 +355,11 @@ fn keep_own_work(folder: &Path, base: &str, name: &str) -> anyhow::Error {
     let folder = folder.display();
     Failure::new(
         Kind::Usage,
-        format!("the tree {folder} has work of its own in it"),
+        format!("the tree {folder} contains work that klab did not do"),
     )
     .hint(format!(
-        "commit it there, then: cargo klab series import {folder} --base {base}; or throw it \
-             away with: git -C {folder} checkout --force --detach refs/klab/{name}"
+        "commit it there, then: cargo klab series import {folder} --base {base}; or discard it \
+             with: git -C {folder} checkout --force --detach refs/klab/{name}"
     ))
     .into()
 }

@@ -49,7 +49,7 @@ pub fn mirror_of_machine(etc: &Path) -> Result<Mirror> {
     Err(Failure::new(
         Kind::Requirement,
         format!(
-            "{} names no Debian archive for {codename}",
+            "{} does not name a Debian archive for {codename}",
             etc.join("sources.list").display()
         ),
     )
@@ -84,7 +84,7 @@ pub fn require_archive(mirror: &Mirror) -> Result<()> {
         Kind::Requirement,
         format!("the package archive {uri} cannot be reached"),
     )
-    .hint("see to the network, then go on with: cargo klab setup")
+    .hint("check the network, then continue with: cargo klab setup")
     .into())
 }
 
@@ -241,7 +241,7 @@ impl Apt {
 
     fn no_network(&self) -> String {
         format!(
-            "see whether {} can be reached from here, then go on with: cargo klab setup",
+            "check whether {} can be reached from here, then continue with: cargo klab setup",
             self.mirror.uri
         )
     }
@@ -372,7 +372,7 @@ pub fn is_downloaded(cache: &Cache, package: &str) -> Result<bool> {
 
 /// Installs packages for the whole machine, with its own configuration.
 pub fn install(cache: &Cache, ui: &Ui, packages: &[&'static str]) -> Result<()> {
-    let offline = "see whether the machine's package archive can be reached, then go on with: \
+    let offline = "check whether the machine's package archive can be reached, then continue with: \
                    cargo klab setup";
     let mut command = Command::new("apt-get");
     command
@@ -388,7 +388,7 @@ pub fn install(cache: &Cache, ui: &Ui, packages: &[&'static str]) -> Result<()> 
     .protected()
     .run(ui, command)
     {
-        ui.say(format!("going on with the old package list: {error}"));
+        ui.say(format!("continuing with the old package list: {error}"));
     }
     let mut command = Command::new("dpkg");
     command

@@ -62,7 +62,7 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: &str) -> Result<()> {
     .run(ui, command)?;
     let tree = scratch.path().join(&package);
     let makefile = std::fs::read_to_string(tree.join("Makefile"))
-        .with_context(|| format!("{} holds no kernel", file.display()))?;
+        .with_context(|| format!("{} does not contain a kernel", file.display()))?;
     let (version, patchlevel, sublevel) = version_of(&makefile)?;
     anyhow::ensure!(
         format!("{version}.{patchlevel}") == release,

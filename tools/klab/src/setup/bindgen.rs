@@ -59,7 +59,7 @@ pub fn ensure(cache: &Cache, ui: &Ui) -> Result<PathBuf> {
         cache.log("bindgen"),
         Kind::Requirement,
     )
-    .hint("see whether cargo's registry can be reached, then go on with: cargo klab setup")
+    .hint("check whether cargo's registry can be reached, then continue with: cargo klab setup")
     .run(ui, command)?;
     remove(&objects);
     Ok(cache.tools().join("bin/bindgen"))

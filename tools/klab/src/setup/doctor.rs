@@ -13,59 +13,57 @@ pub struct Finding {
     pub name: &'static str,
     pub good: bool,
     pub detail: String,
-    /// The command that mends it.
-    pub mend: Option<String>,
+    /// The command that fixes it.
+    pub fix: Option<String>,
 }
 
 /// Looks, and changes nothing.
 pub fn examine(cache: &Cache) -> Vec<Finding> {
     let setup = || Some("cargo klab setup".to_owned());
-    // Without a mend of its own, a finding has the hint of the refusal.
-    let own = || None;
+    let none = || None;
     vec![
         finding(
             "processor",
             machine::require_x86_64().map(|()| "x86-64".into()),
-            own,
+            none,
         ),
         finding(
             "root",
-            machine::require_root("guests are kept from the host by mount namespaces")
+            machine::require_root("mount namespaces isolate guests from the host")
                 .map(|()| "yes".into()),
-            own,
+            none,
         ),
-        finding("Debian", machine::require_debian(), own),
-        finding("package archive", archive(cache), own),
+        finding("Debian", machine::require_debian(), none),
+        finding("package archive", archive(cache), none),
         finding("packages", packages(), setup),
-        finding("rustc", machine::rustc_version(), || {
-            Some("rustup update stable".into())
-        }),
+        finding("rustc", machine::rustc_version(), none),
         finding("Rust library source", there(rust_src::find(cache)), setup),
         finding("bindgen", there(bindgen::find(cache)), setup),
         finding("kernel source", kernel(cache), setup),
-        finding("disk", disk(cache), own),
+        finding("disk", disk(cache), none),
         finding("memory", memory(), || {
             Some("one guest at a time needs 3 GiB: cargo klab demo --fs xfs".into())
         }),
         finding(
             "namespaces",
             sandbox::probe().map(|()| "can be made".into()),
-            own,
+            none,
         ),
     ]
 }
 
+/// The error's own hint comes first: it knows what failed.
 fn finding(
     name: &'static str,
     state: Result<String>,
-    mend: impl FnOnce() -> Option<String>,
+    fix: impl FnOnce() -> Option<String>,
 ) -> Finding {
     match state {
         Ok(detail) => Finding {
             name,
             good: true,
             detail,
-            mend: None,
+            fix: None,
         },
         Err(error) => {
             let (detail, hint) = match error.downcast_ref::<crate::fail::Failure>() {
@@ -76,7 +74,7 @@ fn finding(
                 name,
                 good: false,
                 detail,
-                mend: mend().or(hint),
+                fix: hint.or_else(fix),
             }
         }
     }
@@ -89,7 +87,7 @@ fn archive(cache: &Cache) -> Result<String> {
         && rust_src::find(cache)?.is_some()
         && base::is_there(cache);
     if complete {
-        return Ok(format!("{}, not needed any more", mirror.uri));
+        return Ok(format!("{}, no longer needed", mirror.uri));
     }
     apt::require_archive(&mirror)?;
     Ok(format!("{} answers", mirror.uri))
@@ -130,8 +128,25 @@ fn memory() -> Result<String> {
     let total = info.totalram as u64 * u64::from(info.mem_unit);
     anyhow::ensure!(
         total >= 6 << 30,
-        "two guests need 6 GiB, there are {}",
+        "two guests need 6 GiB, and there are {}",
         bytes(total)
     );
     Ok(bytes(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fail::{Failure, Kind};
+
+    #[test]
+    fn the_hint_of_an_error_is_the_fix() {
+        let fix = |error: anyhow::Error| {
+            let setup = || Some("cargo klab setup".to_owned());
+            finding("bindgen", Err(error), setup).fix.unwrap()
+        };
+        let failure = Failure::new(Kind::Requirement, "no rustc").hint("install Rust");
+        assert_eq!(fix(failure.into()), "install Rust");
+        assert_eq!(fix(anyhow::anyhow!("not there yet")), "cargo klab setup");
+    }
 }

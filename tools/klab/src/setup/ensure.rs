@@ -98,7 +98,7 @@ pub fn guest_tools(cache: &Cache, ui: &Ui) -> Result<()> {
 }
 
 fn say_packages(ui: &Ui, packages: &[&str]) {
-    ui.say("klab sets this machine up once:");
+    ui.say("klab sets up this machine once:");
     if !packages.is_empty() {
         ui.say(format!(
             "  with apt-get, for the whole machine: {} packages ({})",

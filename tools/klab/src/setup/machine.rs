@@ -9,8 +9,8 @@ use crate::exec::{find_program, read_optional, text_of};
 use crate::fail::{Failure, Kind};
 use crate::ui::bytes;
 
-/// The oldest compiler that the kernel takes.
-pub const OLDEST_RUSTC: (u32, u32) = (1, 85);
+/// The oldest compiler that klab itself takes; the kernel takes older ones.
+pub const OLDEST_RUSTC: &str = env!("CARGO_PKG_RUST_VERSION");
 
 /// What the kernel's build, the guests and the tests use, as Debian calls it.
 pub const PACKAGES: [&str; 32] = [
@@ -126,9 +126,9 @@ pub fn require_debian() -> Result<String> {
     }
     Err(Failure::new(
         Kind::Requirement,
-        format!("set-up knows Debian 12 and newer only, and this is {name}"),
+        format!("set-up supports only Debian 12 and newer, and this is {name}"),
     )
-    .hint("debootstrap bookworm /srv/klab && chroot /srv/klab, and run klab in there")
+    .hint("debootstrap bookworm /srv/klab && chroot /srv/klab, and run klab there")
     .into())
 }
 
@@ -142,7 +142,7 @@ fn is_new_debian(release: &str) -> bool {
 /// Refuses guests that would have the machine swap, or the guest killed half-way.
 pub fn require_memory(need_mib: u64, what: &str) -> Result<()> {
     let text = read_optional(Path::new("/proc/meminfo"))?.unwrap_or_default();
-    let Some(free) = available(&text) else {
+    let Some(free) = meminfo(&text, "MemAvailable") else {
         return Ok(());
     };
     if free >= need_mib << 20 {
@@ -151,21 +151,22 @@ pub fn require_memory(need_mib: u64, what: &str) -> Result<()> {
     Err(Failure::new(
         Kind::Requirement,
         format!(
-            "{what} needs {} of memory, there are {} available",
+            "{what} needs {} of memory, and {} are available",
             bytes(need_mib << 20),
             bytes(free)
         ),
     )
-    .hint("end other programs; one guest at a time needs less: --fs xfs, or run --memory 1G")
+    .hint("close other programs; one guest at a time needs less: --fs xfs, or run --memory 1G")
     .into())
 }
 
-/// Bytes that programs can still get, of proc(5)'s `meminfo`.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo
+/// The bytes behind a name in proc(5)'s `meminfo`.
+pub fn meminfo(text: &str, name: &str) -> Option<u64> {
+    let (_, value) = text
         .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? << 10)
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| *key == name)?;
+    Some(value.split_whitespace().next()?.parse::<u64>().ok()? << 10)
 }
 
 pub fn require_x86_64() -> Result<()> {
@@ -220,18 +221,20 @@ pub fn rustc_version() -> Result<String> {
         .nth(1)
         .unwrap_or_default()
         .to_owned();
-    if parse_version(&version).is_none_or(|found| found < OLDEST_RUSTC) {
+    if !is_new_enough(&version) {
         return Err(Failure::new(
             Kind::Requirement,
-            format!(
-                "the kernel needs rustc {}.{} or newer, this is `{text}`",
-                OLDEST_RUSTC.0, OLDEST_RUSTC.1
-            ),
+            format!("rustc {OLDEST_RUSTC} or newer is needed, this is `{text}`"),
         )
         .hint("rustup update stable")
         .into());
     }
     Ok(version)
+}
+
+/// What is not understood is older than anything.
+fn is_new_enough(rustc: &str) -> bool {
+    parse_version(rustc) >= parse_version(OLDEST_RUSTC)
 }
 
 /// The first two numbers of a version.
@@ -263,10 +266,17 @@ mod tests {
 
     #[test]
     fn versions_compare_as_numbers() {
-        assert!(parse_version("1.100.0").unwrap() > OLDEST_RUSTC);
-        assert!(parse_version("1.84.1").unwrap() < OLDEST_RUSTC);
+        assert!(is_new_enough("1.100.0") && is_new_enough(OLDEST_RUSTC));
+        assert!(!is_new_enough("1.88.1") && !is_new_enough("unknown"));
         assert_eq!(parse_version("1.95.0-nightly"), Some((1, 95)));
         assert_eq!(parse_version("unknown"), None);
+    }
+
+    #[test]
+    fn the_readme_names_the_oldest_compiler() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+        let text = std::fs::read_to_string(readme).unwrap();
+        assert!(text.contains(&format!("Rust {OLDEST_RUSTC} or newer")));
     }
 
     #[test]
@@ -296,10 +306,11 @@ mod tests {
     }
 
     #[test]
-    fn available_memory_is_read() {
+    fn memory_is_read_by_its_name() {
         let text = "MemTotal: 8 kB\nMemAvailable:    2048 kB\n";
-        assert_eq!(available(text), Some(2 << 20));
-        assert_eq!(available("MemTotal: 8 kB\n"), None);
+        assert_eq!(meminfo(text, "MemAvailable"), Some(2 << 20));
+        assert_eq!(meminfo(text, "MemTotal"), Some(8 << 10));
+        assert_eq!(meminfo(text, "Mem"), None);
     }
 
     #[test]

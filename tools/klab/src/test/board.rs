@@ -1,10 +1,11 @@
 //! Results of tests as they come in: a line each, and the sum at the end.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::parallel::lock;
 use crate::ui::{Ui, coloured};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,17 +91,11 @@ impl Board {
         if !self.quiet {
             self.ui.result(coloured(&case.line()));
         }
-        self.cases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(case);
+        lock(&self.cases).push(case);
     }
 
     pub fn cases(&self) -> Vec<Case> {
-        self.cases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        lock(&self.cases).clone()
     }
 
     pub fn elapsed(&self) -> Duration {
@@ -130,6 +125,13 @@ impl Board {
             );
         }
         let sum = self.sum();
+        if sum.passed == 0 && sum.failed == 0 {
+            let what = match sum.skipped {
+                0 => "no test was run",
+                _ => "every test was skipped",
+            };
+            lines.push(format!("{what}, which counts as a failure"));
+        }
         let mut last = format!("{} passed, {} failed", sum.passed, sum.failed);
         if sum.skipped > 0 {
             last.push_str(&format!(", {} skipped", sum.skipped));
@@ -173,6 +175,12 @@ mod tests {
         assert!(!board(&[]).good());
         assert!(!board(&[Verdict::Skip]).good());
         assert!(!board(&[Verdict::Pass, Verdict::Fail]).good());
-        assert_eq!(board(&[]).closing(), ["0 passed, 0 failed"]);
+        let none = "no test was run, which counts as a failure";
+        assert_eq!(board(&[]).closing(), [none, "0 passed, 0 failed"]);
+        let skipped = board(&[Verdict::Skip]).closing();
+        let all = "every test was skipped, which counts as a failure";
+        assert_eq!(skipped[1..], [all, "0 passed, 0 failed, 1 skipped"]);
+        let failed = board(&[Verdict::Fail, Verdict::Skip]).closing();
+        assert_eq!(failed.len(), 3, "{failed:?}");
     }
 }

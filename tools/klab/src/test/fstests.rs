@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::board::{Board, Case, Verdict};
 use super::suite::Lab;
@@ -14,9 +14,17 @@ use crate::cli::Filesystem;
 use crate::exec::text_of;
 use crate::fail::{Failure, Kind};
 use crate::guest::session::{self, Observer, Spec};
+use crate::paths;
 
 /// Sizes of the disks: test, scratch, real-time, log of writes.
 const DISKS: [u64; 4] = [2 << 30, 3 << 30, 2 << 30, 2 << 30];
+
+/// Lists of results, and the logs of a harness: ours, or that of a checkout.
+pub const FILES: [&str; 4] = [TABLE, "check.log", "check.time", "test_dev.log"];
+const TABLE: &str = "results.tsv";
+
+/// What a test leaves, each after the number of the test.
+pub const ENDINGS: [&str; 6] = ["dmesg", "fsck", "full", "hints", "notrun", "out.bad"];
 
 /// A guest that keeps dying is not started for ever.
 const MOST_GUESTS: usize = 8;
@@ -61,7 +69,7 @@ pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
         };
         let mut spec = spec(lab, &folder, fs)?;
         set_up(lab, fs, &left, &mut spec)?;
-        let table = spec.results.join("results.tsv");
+        let table = spec.results.join(TABLE);
         std::fs::File::create(&table)?;
         let mut reader = Reader {
             table,
@@ -112,7 +120,7 @@ pub fn run(lab: &Lab<'_>, board: &Board, fs: Filesystem) -> Result<()> {
 
 /// What it said last.
 pub fn last(spec: &Spec) -> String {
-    let text = std::fs::read(spec.results.join("output.log")).unwrap_or_default();
+    let text = std::fs::read(spec.results.join(session::OUTPUT)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     text.lines()
         .rev()
@@ -153,11 +161,7 @@ pub fn spec(lab: &Lab<'_>, folder: &str, fs: Filesystem) -> Result<Spec> {
 }
 
 fn set_up(lab: &Lab<'_>, fs: Filesystem, tests: &[String], spec: &mut Spec) -> Result<()> {
-    let text = |path: &Path| {
-        path.to_str()
-            .map(str::to_owned)
-            .context("a path is not UTF-8")
-    };
+    let text = |path: &Path| paths::text(path).map(str::to_owned);
     let results = text(&spec.results)?;
     spec.command = match &lab.checkout {
         None => {
@@ -336,5 +340,51 @@ mod tests {
         assert!(reader.tick().unwrap());
         assert_eq!(board.sum().passed, 2);
         assert!(reader.seen.contains("generic/902"));
+    }
+
+    /// The tests in the first column of the table: such as `generic/901-904, 942, xfs/901`.
+    fn in_table(readme: &str) -> Vec<String> {
+        let mut named = Vec::new();
+        for line in readme.lines() {
+            let Some(cell) = line
+                .strip_prefix("| ")
+                .and_then(|row| row.split(" | ").next())
+            else {
+                continue;
+            };
+            let mut folder = "";
+            for part in cell.split(", ") {
+                let numbers = match part.split_once('/') {
+                    Some((name, numbers)) => {
+                        folder = name;
+                        numbers
+                    }
+                    None => part,
+                };
+                let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+                if let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) {
+                    named.extend((first..=last).map(|number| format!("{folder}/{number}")));
+                }
+            }
+        }
+        named.sort();
+        named
+    }
+
+    #[test]
+    fn every_test_is_in_the_table_of_the_readme() {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../xfstests");
+        let mut there = Vec::new();
+        for folder in ["btrfs", "ext4", "generic", "xfs"] {
+            for entry in std::fs::read_dir(tests.join("tests").join(folder)).unwrap() {
+                let name = entry.unwrap().file_name().into_string().unwrap();
+                if !name.contains('.') {
+                    there.push(format!("{folder}/{name}"));
+                }
+            }
+        }
+        there.sort();
+        let readme = std::fs::read_to_string(tests.join("README.md")).unwrap();
+        assert_eq!(in_table(&readme), there);
     }
 }

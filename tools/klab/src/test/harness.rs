@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::board::{Board, Case, Verdict};
 use super::fstests;
@@ -11,8 +11,13 @@ use super::suite::Lab;
 use crate::cli::Filesystem;
 use crate::exec::capture;
 use crate::guest::session::{self, Silent};
+use crate::paths::text;
 
 const SUITE: &str = "harness";
+
+/// What its two tests leave.
+pub const FILES: [&str; 2] = [LINT_LOG, "selftest.got"];
+const LINT_LOG: &str = "lint.log";
 
 /// The form of the tests of filesystems; 20 seconds of one processor.
 pub fn lint(lab: &Lab<'_>, board: &Board) -> Result<()> {
@@ -22,7 +27,7 @@ pub fn lint(lab: &Lab<'_>, board: &Board) -> Result<()> {
     let start = Instant::now();
     let output = capture(&mut Command::new(lab.root.join("xfstests/lint")), None)?;
     let said = [output.stdout, output.stderr].concat();
-    let log = lab.results.join("lint.log");
+    let log = lab.results.join(LINT_LOG);
     std::fs::write(&log, &said)?;
     let (verdict, reason) = if output.status.success() {
         (Verdict::Pass, String::new())
@@ -61,8 +66,7 @@ pub fn selftest(lab: &Lab<'_>, board: &Board) -> Result<()> {
         "--bin".as_ref(),
         &fstests::programs(lab),
     ] {
-        let word = word.to_str().context("a path is not UTF-8")?;
-        spec.command.push(word.to_owned());
+        spec.command.push(text(word)?.to_owned());
     }
     let outcome = session::run(lab.cache, lab.runner, &spec, &mut Silent)?;
     let (verdict, reason) = match (outcome.timed_out, outcome.status) {
@@ -71,7 +75,7 @@ pub fn selftest(lab: &Lab<'_>, board: &Board) -> Result<()> {
         _ => (
             Verdict::Fail,
             format!(
-                "the guest came to no end; see {}",
+                "the guest did not finish; see {}",
                 outcome.console.display()
             ),
         ),

@@ -16,6 +16,9 @@ use crate::exec::text_of;
 use crate::setup::bindgen;
 use crate::signals::Watched;
 
+/// What cargo and the tests print.
+pub const LOG: &str = "host.log";
+
 /// Names the generator of bindings for the test that makes them anew.
 const BINDGEN: &str = "BINDGEN";
 
@@ -74,7 +77,7 @@ fn sanitized() -> Result<Way, (&'static str, String)> {
     let files = std::fs::read_dir(&folder).into_iter().flatten().flatten();
     let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
     if !names.into_iter().any(|name| name.ends_with("_rt.asan.a")) {
-        return Err((name, "the toolchain is without its runtime".to_owned()));
+        return Err((name, "the toolchain lacks its runtime".to_owned()));
     }
     let words = format!("test --package {DRIVER} --lib --release --target {target}");
     let mut way = Way::new(name, &words);
@@ -114,7 +117,7 @@ exec "$@"
 /// Runs them, with a line for each as it ends.
 pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     crate::cache::make(&lab.results)?;
-    let mut log = std::fs::File::create(lab.results.join("host.log"))?;
+    let mut log = std::fs::File::create(lab.results.join(LOG))?;
     let generator = bindgen::find(lab.cache)?;
     for way in ways() {
         let way = match way {
@@ -174,6 +177,7 @@ fn run_cargo(
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .process_group(0);
+    tracing::debug!(?command, "running");
     let mut child = command.spawn().context("cannot start cargo")?;
     drop(command);
     let watched = Watched::new(child.id(), false);
@@ -212,7 +216,7 @@ fn run_cargo(
     if !status.success() && parser.failed == 0 {
         let reason = format!(
             "cargo test failed ({status}); see {}: {}",
-            lab.results.join("host.log").display(),
+            lab.results.join(LOG).display(),
             parser.error.unwrap_or_default()
         );
         let name = format!("cargo test {way}");

@@ -3,16 +3,20 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::board::{Board, Case, Verdict};
 use super::suite::Lab;
 use crate::guest::session;
+use crate::paths::text;
 use crate::signals::Scratch;
 
-const SUITE: &str = "isolation";
+pub const SUITE: &str = "isolation";
 const BEFORE: &str = "as it was\n";
 const TRIED: &str = "tried.tsv";
+
+/// What the attack leaves in the folder of its results, under names that may be anybody's elsewhere.
+pub const FILES: [&str; 4] = ["attack.log", "link", TRIED, "written"];
 
 /// What the guest tries. Each line of the file it writes is a name and whether it went through.
 const ATTACK: &str = r#"
@@ -74,8 +78,7 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     let words = ["bash", "-c", ATTACK, "attack"].map(str::to_owned);
     spec.command = words.to_vec();
     for path in [victim.path(), &results] {
-        spec.command
-            .push(path.to_str().context("a path is not UTF-8")?.to_owned());
+        spec.command.push(text(path)?.to_owned());
     }
     let panic_before = std::fs::read_to_string("/proc/sys/kernel/panic")?;
     let outcome = session::run(lab.cache, lab.runner, &spec, &mut session::Silent)?;

@@ -8,6 +8,9 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use super::board::{Board, Case, Verdict};
 use crate::cache::write_if_changed;
 
+/// Its name in the folder of results.
+pub const FILE: &str = "junit.xml";
+
 pub fn write(board: &Board, path: &Path) -> Result<()> {
     let mut report = Report::new("klab");
     report.set_time(board.elapsed());

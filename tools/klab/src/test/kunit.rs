@@ -29,10 +29,7 @@ pub fn run(lab: &Lab<'_>, board: &Board) -> Result<()> {
     match ktap.announced {
         None => problem = Some("the kernel ran no unit tests".to_owned()),
         Some(count) if count != ktap.finished => {
-            problem = Some(format!(
-                "{} of {count} suites came to an end",
-                ktap.finished
-            ));
+            problem = Some(format!("{} of {count} suites finished", ktap.finished));
         }
         Some(_) => {}
     }

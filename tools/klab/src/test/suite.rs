@@ -1,8 +1,7 @@
 //! The plan of a test run, and running its suites side by side.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,6 +11,7 @@ use super::{fstests, harness, host, isolation, kunit, series};
 use crate::cache::Cache;
 use crate::cli::Filesystem;
 use crate::guest::session::Spec;
+use crate::parallel;
 use crate::runner::machine::Runner;
 use crate::ui::Ui;
 
@@ -131,20 +131,8 @@ pub fn run_beside(lab: &Lab<'_>, board: &Board, suites: &[Suite]) {
         settle("fstests", Err(error), board);
         suites.retain(|suite| !suite.is_of_filesystems());
     }
-    let queue: Mutex<VecDeque<Suite>> = Mutex::new(suites.iter().copied().collect());
-    std::thread::scope(|scope| {
-        for _ in 0..GUESTS.min(suites.len()) {
-            scope.spawn(|| {
-                loop {
-                    let next = queue
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .pop_front();
-                    let Some(suite) = next else { return };
-                    settle(suite.name(), suite.run(lab, board), board);
-                }
-            });
-        }
+    parallel::each(suites, GUESTS, |suite| {
+        settle(suite.name(), suite.run(lab, board), board);
     });
 }
 

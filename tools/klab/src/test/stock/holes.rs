@@ -70,7 +70,7 @@ fn parse(test: &str, text: &str) -> Result<Option<Hole>> {
             "_layout_hole" => {
                 let (words, rest) = quoted(rest)?;
                 if !rest.is_empty() || what.replace(words).is_some() {
-                    bail!("_layout_hole takes one sentence, and is there once");
+                    bail!("_layout_hole takes one sentence, and appears once");
                 }
             }
             "_fixed_by_patch" => {
@@ -83,7 +83,7 @@ fn parse(test: &str, text: &str) -> Result<Option<Hole>> {
                 };
                 for fs in &filesystems {
                     if !Filesystem::ALL.iter().any(|known| known.name() == fs) {
-                        bail!("_fixed_by_patch: `{fs}` is no filesystem of the tests");
+                        bail!("_fixed_by_patch: `{fs}` is not a filesystem of the tests");
                     }
                 }
                 fixes.push(Fix {
@@ -101,7 +101,7 @@ fn parse(test: &str, text: &str) -> Result<Option<Hole>> {
             what,
             fixes,
         })),
-        _ => bail!("_layout_hole and _fixed_by_patch go together"),
+        _ => bail!("_layout_hole and _fixed_by_patch need each other"),
     }
 }
 

@@ -2,7 +2,6 @@
 //! be gone on the other.
 
 mod holes;
-mod readme;
 mod table;
 
 use std::collections::BTreeSet;
@@ -19,7 +18,17 @@ use super::{fstests, junit};
 use crate::cache::{make, write_if_changed};
 use crate::cli::Filesystem;
 use crate::fail::{Failure, Kind};
+use crate::markers;
 use crate::ui::{Ui, coloured, print};
+
+/// What it leaves in the folder of results.
+pub const FILES: [&str; 2] = [TABLE_JSON, TABLE_PAGE];
+const TABLE_JSON: &str = "stock.json";
+const TABLE_PAGE: &str = "stock.md";
+
+/// Around the table in the project's README.
+const BEGIN: &str = "<!-- holes: written by cargo klab test --stock --update-readme -->";
+const END: &str = "<!-- end of holes -->";
 
 pub struct Plan<'a> {
     /// For the patched kernel; its results folder is where all results go.
@@ -125,11 +134,12 @@ fn report(plan: &Plan<'_>, table: &Table, board: &Board, ui: &Ui) -> Result<()> 
     let markdown = table.markdown();
     let all = json!({ "table": table, "proven": board.cases(), "sum": board.sum() });
     let text = serde_json::to_string_pretty(&all)?;
-    write_if_changed(&results.join("stock.json"), text.as_bytes())?;
-    write_if_changed(&results.join("stock.md"), markdown.as_bytes())?;
-    junit::write(board, &results.join("junit.xml"))?;
+    write_if_changed(&results.join(TABLE_JSON), text.as_bytes())?;
+    write_if_changed(&results.join(TABLE_PAGE), markdown.as_bytes())?;
+    junit::write(board, &results.join(junit::FILE))?;
     if plan.update_readme {
-        readme::update(&plan.lab.root.join("README.md"), &markdown)?;
+        let readme = plan.lab.root.join("README.md");
+        markers::update(&readme, BEGIN, END, &markdown)?;
     }
     if plan.json {
         print(text);
@@ -137,11 +147,24 @@ fn report(plan: &Plan<'_>, table: &Table, board: &Board, ui: &Ui) -> Result<()> 
     }
     print(format!("\n{markdown}"));
     ui.say(format!(
-        "stock.md, stock.json, junit.xml and the logs are in {}",
+        "{TABLE_PAGE}, {TABLE_JSON}, {} and the logs are in {}",
+        junit::FILE,
         results.display()
     ));
     for line in board.closing() {
         print(coloured(&line));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_the_markers() {
+        let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
+        let text = std::fs::read_to_string(readme).unwrap();
+        assert!(markers::replace(&text, BEGIN, END, "").is_some());
+    }
 }
