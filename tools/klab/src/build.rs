@@ -30,7 +30,7 @@ const FIRST_GUESS: u64 = 1700;
 pub enum Profile {
     /// Small and fast.
     Release,
-    /// What `bench pin` measures: as release, without debugging of pinned layouts.
+    /// What benchmarks measure: for one processor, without debugging of pinned layouts.
     #[value(skip)]
     Lean,
     /// Lock checking, assertions of the filesystems and of Rust.
@@ -160,7 +160,10 @@ pub fn settings(store: &Store, series: bool, profile: Profile) -> Result<Vec<kco
     }
     match profile {
         Profile::Release => {}
-        Profile::Lean => fragments.extend(series.then_some("lean")),
+        Profile::Lean => {
+            fragments.push("single");
+            fragments.extend(series.then_some("lean"));
+        }
         Profile::Debug => fragments.push("debug"),
         // Not with lock checking: that complains of how User Mode Linux starts processors then.
         Profile::Leaks => fragments.push("leaks"),

@@ -33,7 +33,7 @@ const COW_PICTURES: [&str; 4] = [
 ];
 
 /// Folders of guests and of their tests; those of guests may have a number or a kernel behind.
-const FOLDERS: [&str; 11] = [
+const FOLDERS: [&str; 12] = [
     "btrfs",
     "checkout",
     "ext4",
@@ -43,6 +43,7 @@ const FOLDERS: [&str; 11] = [
     "kunit",
     "patched",
     "shared",
+    cow::SINGLE,
     "stock",
     "xfs",
 ];

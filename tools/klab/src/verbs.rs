@@ -549,8 +549,9 @@ fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
     let kernel = |stock: bool, given: Option<&Path>| {
         let plan = args.source.plan();
         let profile = match plan.profile {
-            // What is measured is not to be what debugging costs.
-            Profile::Release if !stock => Profile::Lean,
+            // What is measured is not to be what debugging costs, nor what waking another
+            // processor does.
+            Profile::Release => Profile::Lean,
             profile => profile,
         };
         let plan = Plan {
@@ -622,6 +623,7 @@ fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
         ui,
         klab: programs.klab(),
         kernel: kernel_of(&cache, &args.source.plan(), args.kernel.as_deref(), ui)?,
+        single: single_of(&cache, &args, ui)?,
         results: results.folder().to_owned(),
         quick: args.quick,
         filter: args.filter.clone(),
@@ -653,6 +655,19 @@ fn bench_cow(args: CowArgs, ui: &Ui) -> Result<i32> {
         report.results.display()
     ));
     Ok(0)
+}
+
+/// The kernel for what one processor does, unless a kernel or what it is to be like is given.
+fn single_of(cache: &Cache, args: &CowArgs, ui: &Ui) -> Result<Option<PathBuf>> {
+    let plan = args.source.plan();
+    if args.kernel.is_some() || plan.profile != Profile::Release {
+        return Ok(None);
+    }
+    let plan = Plan {
+        profile: Profile::Lean,
+        ..plan
+    };
+    Ok(Some(kernel_of(cache, &plan, None, ui)?))
 }
 
 /// Whether nothing was measured, and nothing left out for want of time.

@@ -291,9 +291,7 @@ fn guest(
         // Two files of so many blocks, the same once more if they have to be made again, and room
         // for the filesystem. Nothing is written to the blocks.
         disks: vec![4 * most * BLOCK + (2 << 30)],
-        // Activation waits for work on every processor. To wake up another one takes User Mode
-        // Linux up to a tick, which is many times as long as what is measured.
-        kernel_words: vec!["ncpus=1".into()],
+        kernel_words: Vec::new(),
         command: words.to_vec(),
         environment: BTreeMap::new(),
         folder: PathBuf::from("/"),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use blksnap::sys::Linux;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::device::{Device, make_filesystem};
 use super::load::{Load, Order};
@@ -48,6 +48,10 @@ const ENOUGH: Duration = Duration::from_millis(1000);
 /// about 20 minutes where an I/O to memory takes twelve microseconds.
 const TIME: Duration = Duration::from_secs(21 * 60);
 
+/// The same if what one processor does is left to another guest, and in that one.
+const TIME_OF_TWO: Duration = Duration::from_secs(17 * 60);
+const TIME_OF_ONE: Duration = Duration::from_secs(4 * 60);
+
 /// The same for a look.
 const QUICK_TIME: Duration = Duration::from_secs(150);
 
@@ -63,6 +67,27 @@ pub struct GuestBench {
     /// Only cases with this in their name
     #[arg(long)]
     pub filter: Option<String>,
+    /// Only what is for a kernel of so many processors
+    #[arg(long)]
+    pub share: Option<Share>,
+}
+
+/// What a guest measures if there are two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Share {
+    /// What the processor does for each I/O, with nobody else at work.
+    One,
+    /// All the rest.
+    Two,
+}
+
+impl Share {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Two => "two",
+        }
+    }
 }
 
 /// Runs them and writes what was found; returns the exit status.
@@ -360,6 +385,9 @@ fn load(write: bool, block: u64, order: Order, area: u64, depth: usize, jobs: us
 
 impl Bench {
     fn whole(&mut self) -> Result<()> {
+        if self.args.share == Some(Share::One) {
+            return self.medium(Medium::Ramdisk, ramdisk());
+        }
         println!(
             "{:14} {:34} {:>3} {:>4}  {:16} speed, bare device = 1",
             "medium", "pattern", "at", "jobs", "system"
@@ -368,6 +396,15 @@ impl Bench {
         self.memory()?;
         self.medium(Medium::Ramdisk, ramdisk())?;
         self.take()
+    }
+
+    /// Whether a case is for this guest.
+    fn is_ours(&self, case: &Case) -> bool {
+        let share = match measures::is_for_one_processor(case) {
+            true => Share::One,
+            false => Share::Two,
+        };
+        self.args.share.is_none_or(|ours| ours == share)
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -379,6 +416,7 @@ impl Bench {
     fn medium(&mut self, medium: Medium, planned: Vec<Planned>) -> Result<()> {
         let mut wanted: Vec<Planned> = planned
             .into_iter()
+            .filter(|planned| self.is_ours(&planned.case(medium)))
             .filter(|planned| self.wants(&planned.name(medium)))
             .collect();
         if wanted.is_empty() {
@@ -403,7 +441,12 @@ impl Bench {
     }
 
     fn is_late(&self) -> bool {
-        let time = if self.args.quick { QUICK_TIME } else { TIME };
+        let time = match self.args.share {
+            _ if self.args.quick => QUICK_TIME,
+            None => TIME,
+            Some(Share::Two) => TIME_OF_TWO,
+            Some(Share::One) => TIME_OF_ONE,
+        };
         self.start.elapsed() > time
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::guest::{RAMDISK_BYTES, RAMDISKS};
+use super::guest::{RAMDISK_BYTES, RAMDISKS, Share};
 use super::measures::{self, Measure};
 use super::model::{Findings, Spread};
 use super::plot;
@@ -35,6 +35,8 @@ pub struct Plan<'a> {
     /// This program, for the guest.
     pub klab: PathBuf,
     pub kernel: PathBuf,
+    /// One for a single processor, for what one does. Else all is measured on the same.
+    pub single: Option<PathBuf>,
     pub results: PathBuf,
     pub quick: bool,
     pub filter: Option<String>,
@@ -69,12 +71,48 @@ pub struct Report {
     pub results: PathBuf,
 }
 
-/// Runs the guest and makes the report.
+/// The folder of the guest with a single processor.
+pub const SINGLE: &str = "single";
+
+/// Runs the guests and makes the report.
 pub fn run(plan: &Plan<'_>) -> Result<Report> {
     crate::cache::make(&plan.results)?;
     let results = plan.results.canonicalize()?;
-    let file = results.join(FINDINGS);
-    let text = |path: &PathBuf| {
+    let findings = match &plan.single {
+        None => measure(plan, &plan.kernel, &results, None)?,
+        Some(single) => {
+            let mut findings = measure(plan, &plan.kernel, &results, Some(Share::Two))?;
+            let folder = results.join(SINGLE);
+            findings.add(measure(plan, single, &folder, Some(Share::One))?);
+            findings
+        }
+    };
+    let report = Report {
+        machine: Machine::now()?,
+        kernel: findings.kernel.clone(),
+        lines: lines_of(&findings),
+        measures: measures::of(&findings),
+        pictures: plot::draw(&findings, &results)?,
+        results: results.clone(),
+        findings,
+    };
+    let text = serde_json::to_vec_pretty(&report)?;
+    crate::cache::write_if_changed(&results.join(REPORT), &text)?;
+    if let Some(folder) = &plan.docs {
+        document(&report, folder)?;
+    }
+    Ok(report)
+}
+
+/// Has a guest measure its share, or all.
+fn measure(
+    plan: &Plan<'_>,
+    kernel: &Path,
+    results: &Path,
+    share: Option<Share>,
+) -> Result<Findings> {
+    crate::cache::make(results)?;
+    let text = |path: &Path| {
         path.to_str()
             .map(str::to_owned)
             .context("a path is not UTF-8")
@@ -83,7 +121,7 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
         text(&plan.klab)?,
         "guest-bench".into(),
         "--results".into(),
-        text(&results)?,
+        text(results)?,
     ];
     if plan.quick {
         command.push("--quick".into());
@@ -91,8 +129,11 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
     if let Some(filter) = &plan.filter {
         command.extend(["--filter".into(), filter.clone()]);
     }
+    if let Some(share) = share {
+        command.extend(["--share".into(), share.name().into()]);
+    }
     let spec = Spec {
-        kernel: plan.kernel.clone(),
+        kernel: kernel.to_owned(),
         memory_mib: MEMORY_MIB,
         disks: Vec::new(),
         kernel_words: vec![
@@ -102,7 +143,7 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
         command,
         environment: BTreeMap::new(),
         folder: PathBuf::from("/"),
-        results,
+        results: results.to_owned(),
         interactive: false,
         silence: Some(Duration::from_secs(300)),
     };
@@ -114,7 +155,7 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
     let outcome = session::run(plan.cache, plan.runner, &spec, &mut lines)?;
     let console = outcome.console.display().to_string();
     outcome.into_status()?;
-    let findings: Findings = match std::fs::read(&file) {
+    let findings: Findings = match std::fs::read(results.join(FINDINGS)) {
         Ok(text) => serde_json::from_slice(&text)?,
         Err(_) => Findings::default(),
     };
@@ -124,25 +165,11 @@ pub fn run(plan: &Plan<'_>) -> Result<Report> {
             "the guest did not come to the end of its measurements",
         )
         .hint(format!(
-            "its last line says why; its kernel's are in {console}"
+            "its last output line says why; the kernel log is {console}"
         ))
         .into());
     }
-    let report = Report {
-        machine: Machine::now()?,
-        kernel: findings.kernel.clone(),
-        lines: lines_of(&findings),
-        measures: measures::of(&findings),
-        pictures: plot::draw(&findings, &spec.results)?,
-        results: spec.results.clone(),
-        findings,
-    };
-    let text = serde_json::to_vec_pretty(&report)?;
-    crate::cache::write_if_changed(&spec.results.join(REPORT), &text)?;
-    if let Some(folder) = &plan.docs {
-        document(&report, folder)?;
-    }
-    Ok(report)
+    Ok(findings)
 }
 
 /// Writes the results into the documentation, with the pictures beside it.
@@ -159,7 +186,7 @@ fn document(report: &Report, folder: &Path) -> Result<()> {
 /// The results for people who read them elsewhere.
 fn markdown(report: &Report) -> String {
     let mut text = format!(
-        "{}; User Mode Linux {}, two processors at most; {:.0} minutes.\n\n",
+        "{}; User Mode Linux {}; {:.0} minutes.\n\n",
         report.machine.line(),
         report.kernel,
         report.findings.seconds / 60.0
@@ -268,6 +295,7 @@ mod tests {
             ui: &ui,
             klab: "/p".into(),
             kernel: "/k".into(),
+            single: None,
             results: folder.path().join("results"),
             quick: true,
             filter: None,

@@ -120,6 +120,15 @@ fn goals(case: &Case) -> Goals {
     goals
 }
 
+/// Whether it is what the processor does for each I/O that is looked at, with nobody else at work:
+/// neither a worker that stores copies, nor a second job.
+pub fn is_for_one_processor(case: &Case) -> bool {
+    let goals = goals(case);
+    case.medium == Medium::Ramdisk
+        && case.jobs == 1
+        && (goals.attached.is_some() || goals.bare.is_some())
+}
+
 /// Whether anything is to be reached that depends on this system in this case.
 pub fn counts(case: &Case, system: &str) -> bool {
     let goals = goals(case);
@@ -286,6 +295,22 @@ mod tests {
             ..case(Medium::FixedLatency, sparse)
         };
         assert!(!counts(&two, "blksnap"));
+    }
+
+    #[test]
+    fn first_writes_have_somebody_else_at_work() {
+        let ram = |pattern| is_for_one_processor(&case(Medium::Ramdisk, pattern));
+        assert!(ram("4k random writes") && ram("4k random rewrites"));
+        assert!(ram("4k random image reads, copied, idle"));
+        assert!(!ram("4k random image reads, copied, busy"));
+        assert!(!ram("4k random first writes, sparse"));
+        let two = Case {
+            jobs: 2,
+            ..case(Medium::Ramdisk, "4k random rewrites")
+        };
+        assert!(!is_for_one_processor(&two));
+        let slow = case(Medium::FixedLatency, "4k random rewrites");
+        assert!(!is_for_one_processor(&slow));
     }
 
     #[test]

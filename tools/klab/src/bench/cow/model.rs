@@ -131,6 +131,20 @@ pub struct Findings {
     pub seconds: f64,
 }
 
+impl Findings {
+    /// Adds what another guest has found after this one.
+    pub fn add(&mut self, other: Self) {
+        self.series.extend(other.series);
+        self.counts.extend(other.counts);
+        self.memory.extend(other.memory);
+        self.in_flight.extend(other.in_flight);
+        self.take = self.take.take().or(other.take);
+        self.left_out.extend(other.left_out);
+        self.finished &= other.finished;
+        self.seconds += other.seconds;
+    }
+}
+
 /// The middle and the middle half of some numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
