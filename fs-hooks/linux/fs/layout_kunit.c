@@ -324,6 +324,7 @@ static void layout_test_hole(struct kunit *test)
 	/* in the middle, at the beginning, at the end, nothing at all */
 	KUNIT_EXPECT_EQ(test, -EINVAL, emit_all(test, holder, 0, SZ_128K,
 						extents, 2));
+	KUNIT_EXPECT_TRUE(test, holder->ctx.unfit);
 	KUNIT_EXPECT_EQ(test, -EINVAL, emit_all(test, new_holder(test, 0),
 						SZ_64K, SZ_128K, &extents[1], 1));
 	KUNIT_EXPECT_EQ(test, -EINVAL, emit_all(test, new_holder(test, 0), 0,
@@ -343,6 +344,7 @@ static void layout_test_require(struct kunit *test)
 
 	KUNIT_EXPECT_EQ(test, -EINVAL, emit_all(test, holder, 0, SZ_128K,
 						extents, 2));
+	KUNIT_EXPECT_TRUE(test, holder->ctx.unfit);
 	holder = new_holder(test, LAYOUT_REQUIRE_UNWRITTEN);
 	KUNIT_EXPECT_EQ(test, 0, emit_all(test, holder, 0, SZ_64K, extents, 1));
 	KUNIT_EXPECT_EQ(test, holder->nr, 1);
@@ -350,6 +352,8 @@ static void layout_test_require(struct kunit *test)
 	holder = new_holder(test, LAYOUT_REQUIRE_ONE_DEVICE);
 	KUNIT_EXPECT_EQ(test, -EINVAL, emit_all(test, holder, 0, SZ_64K * 3,
 						extents, 3));
+	/* No other content would help. */
+	KUNIT_EXPECT_FALSE(test, holder->ctx.unfit);
 	holder = new_holder(test, LAYOUT_REQUIRE_ONE_DEVICE);
 	KUNIT_EXPECT_EQ(test, 0, emit_all(test, holder, 0, SZ_128K, extents, 2));
 }
@@ -832,6 +836,11 @@ static void layout_test_extend_refuse(struct kunit *test)
 	inode->i_sb->s_maxbytes = SZ_1M;
 	expect_not_extended(test, holder, file, -EFBIG, SZ_1M + PAGE_SIZE);
 	inode->i_sb->s_maxbytes = MAX_LFS_FILESIZE;
+
+	/* What lies behind what is used is not the holder's. */
+	holder->ctx.need = SZ_4K;
+	expect_not_extended(test, holder, file, -EINVAL, SZ_128K);
+	holder->ctx.need = 0;
 
 	inode->i_flags |= S_IMMUTABLE;
 	expect_not_extended(test, holder, file, -EPERM, SZ_128K);

@@ -368,8 +368,8 @@ pub fn markdown(report: &Report) -> String {
         report.patched
     );
     text.push_str(
-        "| filesystem | extents | stock, µs | patched, µs | ratio | patched, ns an extent | \
-         bytes an extent of the copy that swap keeps, stock, patched |\n\
+        "| filesystem | extents | stock, µs | patched, µs | ratio | patched, ns per extent | \
+         bytes per extent of the copy that swap keeps, stock, patched |\n\
          |---|---:|---:|---:|---:|---:|---:|\n",
     );
     for row in &report.rows {
@@ -392,7 +392,7 @@ pub fn markdown(report: &Report) -> String {
         ));
     }
     text.push_str(
-        "\nIn parentheses: where the lower and the upper quarter end. The copy is what the kernel's \
+        "\nIn parentheses: lower and upper quartile. The copy is what the kernel's \
          slabs grow by.\n\n",
     );
     let missed: Vec<String> = report
@@ -402,9 +402,9 @@ pub fn markdown(report: &Report) -> String {
         .map(|measure| format!("{} ({:.2})", measure.name, measure.value))
         .collect();
     text.push_str(&match missed.is_empty() {
-        true => format!("All ratios are at most {GOAL}, as they are to be.\n"),
+        true => format!("All ratios are at most {GOAL}, the target.\n"),
         false => format!(
-            "Ratios are to be at most {GOAL}. **Not reached**: {}.\n",
+            "The target is a ratio of at most {GOAL}. **Not reached**: {}.\n",
             missed.join("; ")
         ),
     });

@@ -52,7 +52,7 @@ pub fn of(findings: &Findings) -> Vec<Measure> {
     for memory in &findings.memory {
         all.push(Measure {
             name: format!(
-                "bytes of memory a chunk copied, one written in {} KiB",
+                "bytes of memory per chunk copied, one written in {} KiB",
                 memory.region >> 10
             ),
             value: memory.bytes as f64 / memory.chunks as f64,
@@ -74,7 +74,7 @@ pub fn of(findings: &Findings) -> Vec<Measure> {
     {
         all.push(Measure {
             name: format!(
-                "ms a device to take {} idle ones, beyond freeze and thaw",
+                "ms per device to take {} idle ones, beyond freeze and thaw",
                 take.devices
             ),
             value: (whole.median - alone.median) / take.devices as f64,
@@ -188,7 +188,7 @@ fn traffic(count: &Count, all: &mut Vec<Measure>) {
     let (origin, storage) = (count.origin, count.storage);
     if case.pattern.contains("image reads") {
         return push(
-            "bytes read from origin and storage a byte of the image",
+            "bytes read from origin and storage per byte of the image",
             origin.read_bytes + storage.read_bytes,
             count.bytes,
             1.0,
@@ -205,12 +205,12 @@ fn traffic(count: &Count, all: &mut Vec<Measure>) {
         ("read from the origin", origin.read_bytes),
         ("stored", storage.write_bytes),
     ] {
-        let what = format!("bytes {what} a byte overwritten");
+        let what = format!("bytes {what} per byte overwritten");
         push(&what, bytes, count.bytes, goal);
     }
     if case.pattern.contains("sequential first writes") {
         push(
-            "writes to the storage a chunk copied",
+            "writes to the storage per chunk copied",
             storage.writes,
             count.bytes / CHUNK,
             1.0 / 8.0,
