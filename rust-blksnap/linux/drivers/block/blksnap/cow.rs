@@ -156,7 +156,7 @@ pub(crate) enum Context {
 }
 
 impl Context {
-    pub(crate) fn flags(self) -> Flags {
+    fn flags(self) -> Flags {
         match self {
             Context::Submitter | Context::Ahead => GFP_NOWAIT | __GFP_NOWARN,
             // Others may be waiting for this to go on.

@@ -86,7 +86,7 @@ impl Cow {
             return bio.end(Err(EIO));
         }
         match bio.op() {
-            Op::Read => match SharedBio::new(bio, Context::Worker.flags()) {
+            Op::Read => match SharedBio::new(bio, GFP_NOIO) {
                 Ok(bio) => {
                     self.image_read(&bio);
                     self.put(bio);
@@ -326,7 +326,7 @@ impl Cow {
         }
 
         self.image_writes.fetch_add(1, Relaxed);
-        let bio = match SharedBio::new(bio, Context::Worker.flags()) {
+        let bio = match SharedBio::new(bio, GFP_NOIO) {
             Ok(bio) => bio,
             Err(bio) => return bio.end(Err(ENOMEM)),
         };
@@ -351,7 +351,7 @@ impl Cow {
 /// Reads or writes a part of a bio, in sectors from its start, in a file in memory from `sector`
 /// on.
 fn io_in_memory(file: &MemoryFile, sector: u64, bio: &SharedBio, part: Range<u64>) -> Result {
-    let mut page = KVec::zeroed(PAGE_SIZE, Context::Worker.flags())?;
+    let mut page = KVec::zeroed(PAGE_SIZE, GFP_NOIO)?;
     let range = (part.start << SECTOR_SHIFT) as usize..(part.end << SECTOR_SHIFT) as usize;
     for at in range.clone().step_by(PAGE_SIZE) {
         let len = PAGE_SIZE.min(range.end - at);
