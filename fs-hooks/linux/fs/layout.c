@@ -18,6 +18,7 @@
 #include <linux/cred.h>
 #include <linux/debugfs.h>
 #include <linux/export.h>
+#include <linux/falloc.h>
 #include <linux/fault-inject.h>
 #include <linux/file.h>
 #include <linux/filelock.h>
@@ -28,6 +29,7 @@
 #include <linux/pagemap.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
+#include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/writeback.h>
@@ -346,6 +348,10 @@ int bmap_pin_layout(struct file *file, struct layout_context *ctx)
 {
 	struct inode *inode = file_inode(file);
 	int error;
+
+	if (ctx->require & LAYOUT_REQUIRE_UNWRITTEN)
+		return layout_refuse(ctx, -EINVAL,
+				     "is on a filesystem without unwritten extents");
 
 	/* What was allocated a moment ago has to survive a crash. */
 	error = write_inode_now(inode, 1);
@@ -711,9 +717,9 @@ int vfs_extend_pinned_layout(struct file *file, struct layout_context *ctx,
 	if (error)
 		return error;
 
+	/* Not logged: the holder will try again and again. */
 	if (!file_start_write_trylock(file)) {
-		error = layout_refuse(ctx, -EAGAIN,
-				      "is on a filesystem that is frozen");
+		error = -EAGAIN;
 		goto out;
 	}
 
@@ -752,6 +758,54 @@ out:
 	return error;
 }
 EXPORT_SYMBOL_GPL(vfs_extend_pinned_layout);
+
+/**
+ * vfs_make_unwritten - give up what a file contains
+ * @file: a regular file, open for writing
+ *
+ * All of it is allocated and unwritten afterwards, unless others write to it.  A
+ * file that does not end with a page, or with a block of its filesystem, is made
+ * so much larger.  For a holder whose pin was refused for an extent only, see
+ * &layout_context.unfit.
+ *
+ * A frozen filesystem is not waited for.
+ *
+ * Context: May sleep.
+ * Return: 0, -EAGAIN if the filesystem is frozen, -EOPNOTSUPP if it cannot do
+ * this, -EINVAL for an empty file, or what fallocate() fails with.
+ */
+int vfs_make_unwritten(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+	loff_t size = round_up(i_size_read(inode),
+			       max_t(loff_t, PAGE_SIZE, i_blocksize(inode)));
+	int error;
+
+	if (!S_ISREG(inode->i_mode) || !file->f_op->fallocate)
+		return -EOPNOTSUPP;
+	if (!(file->f_mode & FMODE_WRITE))
+		return -EBADF;
+	if (IS_IMMUTABLE(inode) || IS_APPEND(inode))
+		return -EPERM;
+	if (IS_SWAPFILE(inode))
+		return -ETXTBSY;
+	if (!size)
+		return -EINVAL;
+	if (size > inode->i_sb->s_maxbytes)
+		return -EFBIG;
+	error = security_file_permission(file, MAY_WRITE);
+	if (error)
+		return error;
+
+	if (!file_start_write_trylock(file))
+		return -EAGAIN;
+	error = file->f_op->fallocate(file, FALLOC_FL_ZERO_RANGE, 0, size);
+	if (!error)
+		fsnotify_modify(file);
+	file_end_write(file);
+	return error;
+}
+EXPORT_SYMBOL_GPL(vfs_make_unwritten);
 
 /**
  * vfs_unpin_layout - let go of a file

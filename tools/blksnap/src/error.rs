@@ -379,6 +379,11 @@ fn storage(errno: Errno) -> Option<Cause> {
             "it or its filesystem is read-only",
             "put the storage where it can be written",
         ),
+        Errno::AGAIN => (
+            Kind::Busy,
+            "its filesystem is frozen, and it would have to be emptied first",
+            "thaw the filesystem with `fsfreeze -u`, and try again",
+        ),
         Errno::INVAL | Errno::OPNOTSUPP | Errno::MEDIUMTYPE | Errno::RANGE => (
             Kind::Unsuitable,
             "the file cannot be difference storage",
@@ -441,8 +446,9 @@ fn take(errno: Errno) -> Option<Cause> {
         ),
         Errno::INVAL => (
             Kind::Unsuitable,
-            "the storage is on top of a device that is to be snapshotted",
-            "put the storage elsewhere; the kernel log names both devices, see `dmesg | tail`",
+            "the storage is on top of a device that is to be snapshotted, or a device is storage \
+             itself",
+            "put the storage elsewhere; the kernel log names the devices, see `dmesg | tail`",
         ),
         Errno::TIMEDOUT => (
             Kind::Busy,
@@ -542,6 +548,12 @@ fn add(errno: Errno) -> Option<Cause> {
             Kind::Busy,
             "the device is in a snapshot already, or the snapshot has been taken",
             "a device can be in one snapshot at a time; `blksnap info` shows its state",
+        ),
+        Errno::NODEV => (Kind::NotFound, "the device is empty, or has gone", ""),
+        Errno::INVAL => (
+            Kind::Unsuitable,
+            "all of the device is difference storage, or another filter than blksnap is attached",
+            "the kernel log tells which, see `dmesg | tail`",
         ),
         _ => return None,
     })

@@ -60,8 +60,8 @@ struct layout_extent {
  * @start: first byte of the file that the filesystem has to emit
  * @end: end of what it has to emit, which it may lower to @need or a hole behind
  *	that; both are multiples of PAGE_SIZE
- * @unfit: the file was refused only for an extent, which is a hole or is written
- *	where none may be: without its content it could be made to fit
+ * @unfit: the file was refused for an extent, which is a hole or is written where
+ *	none may be: vfs_make_unwritten() may help
  *
  * The holder sets the first four and zeroes the rest before the first use.  It
  * belongs to the pin from vfs_pin_layout() to vfs_unpin_layout() and must not
@@ -99,6 +99,7 @@ int vfs_pin_layout_locked(struct file *file, struct layout_context *ctx);
 int vfs_extend_pinned_layout(struct file *file, struct layout_context *ctx,
 			     loff_t size);
 void vfs_unpin_layout(struct file *file, struct layout_context *ctx);
+int vfs_make_unwritten(struct file *file);
 
 /* For filesystems. */
 #ifdef CONFIG_LAYOUT_PIN

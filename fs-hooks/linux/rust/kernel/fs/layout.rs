@@ -63,8 +63,8 @@ pub struct Refused {
     /// What to tell user space.
     pub error: Error,
 
-    /// It was for an extent only: a hole, or one that is written where none may be.
-    /// [`make_unwritten`] helps.
+    /// It was for an extent: a hole, or one that is written where none may be.
+    /// [`make_unwritten`] may help.
     pub unfit: bool,
 }
 
@@ -93,18 +93,24 @@ impl From<Refused> for Error {
 /// holes are allocated, and all extents are unwritten. A file that does not end with a page, or
 /// with a block of its filesystem, is made so much larger.
 ///
-/// May sleep, and waits for a frozen filesystem.
+/// May sleep, but does not wait for a frozen filesystem.
 ///
 /// # Errors
 ///
-/// [`EOPNOTSUPP`] if the filesystem cannot do it, [`EINVAL`] for an empty file, and what
-/// `fallocate()` fails with otherwise, such as [`ENOSPC`].
+/// [`EOPNOTSUPP`] if the filesystem cannot do it, [`EAGAIN`] if it is frozen, [`EINVAL`] for an
+/// empty file, and what `fallocate()` fails with otherwise, such as [`ENOSPC`].
 pub fn make_unwritten(file: &File) -> Result {
-    let size = file.size().next_multiple_of(unit(file));
-    let size = i64::try_from(size).map_err(|_| EFBIG)?;
-    let mode = bindings::FALLOC_FL_ZERO_RANGE as c_int;
     // SAFETY: The file is valid.
-    to_result(unsafe { bindings::vfs_fallocate(file.as_ptr(), mode, 0, size) })
+    to_result(unsafe { bindings::vfs_make_unwritten(file.as_ptr()) })
+}
+
+/// The device of the filesystem that `file` is on, if it has one. Of several, it is the first.
+pub fn device_of(file: &File) -> Option<ARef<BlockDevice>> {
+    // SAFETY: The file is valid, and with it its filesystem, which keeps its device.
+    unsafe {
+        let bdev = (*(*(*file.as_ptr()).f_inode).i_sb).s_bdev;
+        (!bdev.is_null()).then(|| BlockDevice::from_raw(bdev).into())
+    }
 }
 
 /// Files are extended in multiples of so many bytes.

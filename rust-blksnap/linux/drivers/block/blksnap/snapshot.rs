@@ -217,7 +217,15 @@ impl Snapshots {
 
     /// Adds the file at `path` to the storage of a snapshot.
     pub(crate) fn append(&self, uuid: Uuid, path: &CStr) -> Result {
-        let storage = find(&mut self.list.lock(), uuid)?.storage.clone();
+        let storage = {
+            let mut list = self.list.lock();
+            let snapshot = find(&mut list, uuid)?;
+            // The file may be on one of its images, which are not known yet.
+            if matches!(snapshot.phase, Phase::Busy) {
+                return Err(EBUSY);
+            }
+            snapshot.storage.clone()
+        };
         storage.append(path)
     }
 

@@ -25,7 +25,7 @@ use kernel::{
     },
     fs::{
         file::flags,
-        layout::{make_unwritten, require, Extent, PinnedLayout},
+        layout::{device_of, make_unwritten, require, Extent, PinnedLayout, Refused},
         File,
         MemoryFile, //
     },
@@ -86,6 +86,10 @@ struct Files {
     spare: KVVec<Found>,
     /// Whether user space knows that little is left.
     told: bool,
+    /// Whether the log says that a filesystem is frozen.
+    held: bool,
+    /// Whether what files could grow by is in pieces too small to be used.
+    crumbled: bool,
     closed: bool,
 }
 
@@ -139,6 +143,8 @@ impl Storage {
             backing: KVec::new(),
             spare: KVVec::new(),
             told: false,
+            held: false,
+            crumbled: false,
             closed: false,
         };
         Arc::pin_init(
@@ -199,7 +205,7 @@ impl Storage {
             found.push(Found::whole(target, sectors), GFP_KERNEL)?;
             Some(Backing::Device(file))
         } else {
-            Some(Backing::Layout(pin(file, &mut found)?))
+            Some(Backing::Layout(self.pin(file, &mut found)?))
         };
         if found.iter().all(|f| f.sectors < UNIT) {
             pr_err!("there is no room in what is to be difference storage\n");
@@ -219,6 +225,51 @@ impl Storage {
             files.backing.push(backing, GFP_KERNEL)?;
         }
         files.told = false;
+        files.crumbled = false;
+        Ok(())
+    }
+
+    /// Pins a file. If only its extents do not fit it is emptied before, since its content would be
+    /// lost to what is stored in any case.
+    fn pin(&self, file: ARef<File>, found: &mut KVVec<Found>) -> Result<PinnedLayout> {
+        match pin(&file, found) {
+            Ok(pin) if pin.ends_with_block() => return Ok(pin),
+            // It could not grow.
+            Ok(pin) => drop(pin),
+            Err(refused) if refused.unfit => {}
+            Err(refused) => return Err(refused.error),
+        }
+        // Not for nothing, as far as that can be told.
+        if self.files.lock().closed {
+            return Err(ESRCH);
+        }
+        if let Some(bdev) = device_of(&file) {
+            let target = Target::Disk(bdev.clone());
+            self.suits(core::iter::once(&target))?;
+            self.snapshots
+                .unless_held(core::iter::once(&*bdev), || Ok(()))?;
+        }
+        match make_unwritten(&file) {
+            Ok(()) => pr_info!("this file was emptied to be difference storage\n"),
+            Err(e) if e == EOPNOTSUPP => return Err(EINVAL),
+            Err(e) => return Err(e),
+        }
+        Ok(pin(&file, found)?)
+    }
+
+    /// Whether targets can be added to those that there are.
+    fn suits<'a>(&self, targets: impl Iterator<Item = &'a Target>) -> Result {
+        let first = self.targets().next().is_none();
+        for target in targets {
+            if u64::from(target.io_limits().logical_block_size) > UNIT << SECTOR_SHIFT {
+                pr_err!("a device with blocks larger than a page cannot be storage\n");
+                return Err(EINVAL);
+            }
+            if !first && target.io_limits().and(self.io_limits()) != self.io_limits() {
+                pr_err!("a device with larger blocks or stricter limits cannot be added\n");
+                return Err(EINVAL);
+            }
+        }
         Ok(())
     }
 
@@ -228,21 +279,7 @@ impl Storage {
     /// Called with the files locked.
     fn publish(&self, found: &mut KVVec<Found>) -> Result<u64> {
         let before = self.space.size();
-        if found
-            .iter()
-            .any(|f| u64::from(f.target.io_limits().logical_block_size) > UNIT << SECTOR_SHIFT)
-        {
-            pr_err!("a device with blocks larger than a page cannot be storage\n");
-            return Err(EINVAL);
-        }
-        if before > 0
-            && found
-                .iter()
-                .any(|f| f.target.io_limits().and(self.io_limits()) != self.io_limits())
-        {
-            pr_err!("a device with larger blocks or stricter limits cannot be added\n");
-            return Err(EINVAL);
-        }
+        self.suits(found.iter().map(|f| &f.target))?;
         let mut disks = KVec::<ARef<BlockDevice>>::new();
         for disk in found.iter().filter_map(|f| f.target.disk()) {
             if disks.last().is_none_or(|last| **last != *disk) {
@@ -331,34 +368,32 @@ impl Storage {
             files.told &= result.is_err();
         }
 
+        let (free, capacity) = (self.space.free(), self.space.capacity());
+        let low = capacity / 8;
+        let stuck = result.is_err() || !self.can_grow(&files);
+        // If there is nothing left, that has been told.
+        if stuck && !files.told && (1..=low).contains(&free) {
+            files.told = true;
+            self.events.raise(Happened::LowSpace { free, capacity });
+        }
         if result == Err(EAGAIN) {
+            if !core::mem::replace(&mut files.held, true) {
+                pr_warn!("the difference storage waits for a frozen filesystem\n");
+            }
             self.space.set_mark(Space::GROWING);
             return Growth::Held;
         }
+        files.held = false;
+        if let Err(e) = result {
+            pr_warn!("the difference storage cannot grow: {e:?}\n");
+        }
 
-        let (free, capacity) = (self.space.free(), self.space.capacity());
-        let low = capacity / 8;
-        let mark = match result {
-            Ok(()) if self.can_grow(&files) => capacity - portion / 2,
-            result => {
-                if let Err(e) = result {
-                    pr_warn!("the difference storage cannot grow: {e:?}\n");
-                }
-                if free > low {
-                    capacity - low
-                } else {
-                    // If there is nothing left, that has been told.
-                    if !files.told && free > 0 {
-                        files.told = true;
-                        self.events.raise(Happened::LowSpace { free, capacity });
-                    }
-                    // Somebody may make room meanwhile.
-                    match free {
-                        0 => Space::NEVER,
-                        _ => capacity - free / 2,
-                    }
-                }
-            }
+        let mark = match free {
+            _ if !stuck => capacity - portion / 2,
+            0 => Space::NEVER,
+            // Somebody may make room meanwhile.
+            free if free <= low => capacity - free / 2,
+            _ => capacity - low,
         };
         self.space.set_mark(mark);
         // Some may have been used before the mark was there. With the files locked, so that nothing
@@ -370,7 +405,8 @@ impl Storage {
     }
 
     fn can_grow(&self, files: &Files) -> bool {
-        self.space.limit() - self.space.capacity() >= UNIT
+        !files.crumbled
+            && self.space.limit() - self.space.capacity() >= UNIT
             && files
                 .backing
                 .iter()
@@ -415,11 +451,11 @@ impl Storage {
         };
         let result = self.publish(&mut found);
         files.spare = found;
-        // Pieces that are too small are not used. If that is all there is, more of them would fill
-        // the filesystem for nothing.
-        match result? {
-            gained if gained < sectors / 2 => Err(ENOSPC),
-            _ => Ok(()),
+        // More of them would fill the filesystem for nothing.
+        files.crumbled = result? < sectors / 2;
+        match files.crumbled {
+            true => Err(ENOSPC),
+            false => Ok(()),
         }
     }
 
@@ -551,29 +587,13 @@ impl From<&Extent> for Found {
 }
 
 /// Pins a file and finds its extents. All of them are unwritten: what is stored in the blocks can
-/// never be read through the file. If the file has other extents it is made to fit; its content
-/// would be lost to what is stored in any case.
-fn pin(file: ARef<File>, found: &mut KVVec<Found>) -> Result<PinnedLayout> {
-    let mut pin = || {
-        found.clear();
-        PinnedLayout::new(file.clone(), c"blksnap", require::UNWRITTEN, |extent| {
-            found.push(Found::from(extent), GFP_KERNEL)?;
-            Ok(())
-        })
-    };
-    match pin() {
-        Ok(pin) if pin.ends_with_block() => return Ok(pin),
-        // It could not grow.
-        Ok(pin) => drop(pin),
-        Err(refused) if refused.unfit => {}
-        Err(refused) => return Err(refused.error),
-    }
-    match make_unwritten(&file) {
-        Ok(()) => pr_info!("a file was emptied to be difference storage\n"),
-        Err(e) if e == EOPNOTSUPP => return Err(EINVAL),
-        Err(e) => return Err(e),
-    }
-    Ok(pin()?)
+/// never be read through the file.
+fn pin(file: &ARef<File>, found: &mut KVVec<Found>) -> Result<PinnedLayout, Refused> {
+    found.clear();
+    PinnedLayout::new(file.clone(), c"blksnap", require::UNWRITTEN, |extent| {
+        found.push(Found::from(extent), GFP_KERNEL)?;
+        Ok(())
+    })
 }
 
 /// Whether a file that cannot grow by so much may grow by less.

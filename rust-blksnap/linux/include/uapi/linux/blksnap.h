@@ -38,7 +38,8 @@
  * @BLKSNAP_FILTER_CBT_DIRTY: mark ranges as changed, takes
  *	&struct blksnap_cbt_dirty
  * @BLKSNAP_FILTER_SNAPSHOT_ADD: add the device to a snapshot that has not been
- *	taken, takes &struct blksnap_snapshot_add
+ *	taken, takes &struct blksnap_snapshot_add. ENODEV: it is empty. EINVAL:
+ *	all of it is difference storage.
  * @BLKSNAP_FILTER_SNAPSHOT_INFO: tell about the device's snapshot image,
  *	answers with &struct blksnap_snapshot_info
  */
@@ -286,8 +287,14 @@ struct blksnap_event_low_space {
 /*
  * Make a snapshot with its difference storage; it has no devices yet.
  *
- * ENOENT: there is no such file. EBUSY: it is in use, or on a device of which a
- * snapshot is held. EINVAL: it cannot be storage; the kernel log says why.
+ * The holes of a regular file are allocated and what it contains is lost, unless
+ * all of its extents are unwritten. One that does not end with a block becomes so
+ * much larger.
+ *
+ * ENOENT: there is no such file. EBUSY: it is in use, on an image, or on a device
+ * of which a snapshot is held. ETXTBSY: somebody else can write to it. EINVAL: it
+ * cannot be storage; the kernel log says why. EROFS: it cannot be written to.
+ * ENOSPC, EDQUOT: there is no room for its holes. EAGAIN: its filesystem is frozen.
  */
 #define BLKSNAP_IOCTL_CREATE \
 	_IOWR(BLKSNAP_IOCTL_TYPE, 1, struct blksnap_snapshot_create)
@@ -304,8 +311,8 @@ struct blksnap_event_low_space {
  * Take a snapshot of all its devices at one moment.
  *
  * ENODEV: it has none, or one of them has gone. EALREADY: it was taken. EBUSY:
- * somebody else is at it. EINVAL: the storage is on top of one of the devices.
- * ETIMEDOUT: a device could not be brought to rest.
+ * somebody else is at it. EINVAL: the storage is on top of one of the devices, or
+ * one of them is storage. ETIMEDOUT: a device could not be brought to rest.
  */
 #define BLKSNAP_IOCTL_TAKE \
 	_IOW(BLKSNAP_IOCTL_TYPE, 3, struct blksnap_uuid)
@@ -329,10 +336,10 @@ struct blksnap_event_low_space {
 
 /*
  * Add a further file or block device to the difference storage of a snapshot,
- * whether it has been taken or not. It is used as it is: it does not grow.
+ * whether it has been taken or not. The limit becomes larger by what it has.
  *
- * ESRCH: there is no such snapshot. ENOENT: there is no such file. EBUSY: it is
- * in use, or on a device of which a snapshot is held.
+ * ESRCH: there is no such snapshot. EBUSY: it is being taken. Otherwise the same
+ * goes for the file as in BLKSNAP_IOCTL_CREATE.
  */
 #define BLKSNAP_IOCTL_APPEND_STORAGE \
 	_IOW(BLKSNAP_IOCTL_TYPE, 6, struct blksnap_storage_append)
