@@ -25,7 +25,9 @@ use kernel::{
         bio_disk::{BioDisk, Geometry},
         filter::Freezing,
     },
-    debugfs, new_mutex,
+    debugfs,
+    fs::File,
+    new_mutex,
     prelude::*,
     str::{CStr, CString},
     sync::{aref::ARef, Arc, Mutex},
@@ -64,21 +66,18 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether what is on `bdev` is, or is about to be, as it was at some moment: it is on one of
-    /// the devices, or on an image.
-    fn holds(&self, bdev: &BlockDevice) -> bool {
+    /// Whether something is, or is about to be, as it was at some moment: `is_on` says that it is
+    /// on one of the devices, or on an image.
+    fn holds(&self, is_on: impl Fn(&BlockDevice) -> bool) -> bool {
+        let is_below = || self.devices.iter().any(|d| is_on(d.bdev()));
         match &self.phase {
             Phase::Open => false,
-            Phase::Busy => self.has_below(bdev),
+            Phase::Busy => is_below(),
             Phase::Taken(taken) => {
                 let mut images = taken.iter().filter_map(|t| t.disk.as_ref());
-                self.has_below(bdev) || images.any(|image| bdev.is_on(image.bdev()))
+                is_below() || images.any(|image| is_on(image.bdev()))
             }
         }
-    }
-
-    fn has_below(&self, bdev: &BlockDevice) -> bool {
-        self.devices.iter().any(|d| bdev.is_on(d.bdev()))
     }
 
     /// Whether it can still be taken.
@@ -163,10 +162,16 @@ impl Snapshots {
         f: impl FnOnce() -> Result,
     ) -> Result {
         let list = self.list.lock();
-        match disks.any(|disk| list.iter().any(|s| s.holds(disk))) {
+        match disks.any(|disk| list.iter().any(|s| s.holds(|lower| disk.is_on(lower)))) {
             false => f(),
             true => Err(EBUSY),
         }
+    }
+
+    /// Whether there is a snapshot of a device that a file is on.
+    pub(crate) fn is_held(&self, file: &File) -> bool {
+        let list = self.list.lock();
+        list.iter().any(|s| s.holds(|lower| lower.has_file(file)))
     }
 
     /// Creates a snapshot with a storage file, which grows to `limit` sectors; zero means that it

@@ -243,11 +243,11 @@ impl Storage {
         if self.files.lock().closed {
             return Err(ESRCH);
         }
+        if self.snapshots.is_held(&file) {
+            return Err(EBUSY);
+        }
         if let Some(bdev) = device_of(&file) {
-            let target = Target::Disk(bdev.clone());
-            self.suits(core::iter::once(&target))?;
-            self.snapshots
-                .unless_held(core::iter::once(&*bdev), || Ok(()))?;
+            self.suits(core::iter::once(&Target::Disk(bdev)))?;
         }
         match make_unwritten(&file) {
             Ok(()) => pr_info!("this file was emptied to be difference storage\n"),

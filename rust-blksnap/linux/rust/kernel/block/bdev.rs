@@ -198,6 +198,14 @@ impl BlockDevice {
         unsafe { bindings::bdev_is_on(self.as_raw(), lower.as_raw()) }
     }
 
+    /// Whether I/O to `file` may end up on this device, by way of its filesystem or because it is a
+    /// block device. May sleep.
+    #[cfg(CONFIG_BLOCK_HOLDER_DEPRECATED)]
+    pub fn has_file(&self, file: &LocalFile) -> bool {
+        // SAFETY: By the type invariants the device is valid, and so is the file.
+        unsafe { bindings::bdev_has_file(self.as_raw(), file.as_ptr()) }
+    }
+
     /// The block device that a file is.
     pub fn of_file(file: &LocalFile) -> Option<&Self> {
         // SAFETY: The file is valid, and its mapping, the host of that and its type are not changed
