@@ -383,6 +383,18 @@ fn load(write: bool, block: u64, order: Order, area: u64, depth: usize, jobs: us
     }
 }
 
+/// Writes all that a load touches.
+fn overwriting(load: &Load) -> Load {
+    Load {
+        write: true,
+        block: MIB,
+        order: Order::Sequential,
+        depth: 8,
+        jobs: 1,
+        ..*load
+    }
+}
+
 impl Bench {
     fn whole(&mut self) -> Result<()> {
         if self.args.share == Some(Share::One) {
@@ -498,6 +510,10 @@ impl Bench {
             let mut ratios = Vec::new();
             let mut spent = Duration::ZERO;
             while ratios.len() < least || (spent < enough && ratios.len() < most) {
+                // The bare device's memory was written a moment ago, too.
+                if before == Before::Copied {
+                    overwriting(&load).run(&bed.origin.path(), 0)?;
+                }
                 let bare = self.timed(&load, &bed.origin.path(), &bed.origin.path(), target)?;
                 let engaged = Engaged::new(*system, bed)?;
                 let told = self.with(&load, before, target, &engaged, bed, *system);
@@ -540,15 +556,7 @@ impl Bench {
         system: System,
     ) -> Result<(Duration, Traffic, Traffic)> {
         if before == Before::Copied {
-            let all = Load {
-                write: true,
-                block: MIB,
-                order: Order::Sequential,
-                depth: 8,
-                jobs: 1,
-                ..*load
-            };
-            all.run(engaged.origin(), 0)?;
+            overwriting(load).run(engaged.origin(), 0)?;
             settle(storage_of(system, bed))?;
         }
         let place = match target {
