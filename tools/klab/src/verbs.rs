@@ -549,8 +549,7 @@ fn bench_pin(args: PinArgs, ui: &Ui) -> Result<i32> {
     let kernel = |stock: bool, given: Option<&Path>| {
         let plan = args.source.plan();
         let profile = match plan.profile {
-            // What is measured is not to be what debugging costs, nor what waking another
-            // processor does.
+            // What is measured is not to be what debugging costs, nor a second processor.
             Profile::Release => Profile::Lean,
             profile => profile,
         };

@@ -510,9 +510,10 @@ impl Bench {
             let mut ratios = Vec::new();
             let mut spent = Duration::ZERO;
             while ratios.len() < least || (spent < enough && ratios.len() < most) {
-                // The bare device's memory was written a moment ago, too.
+                // The same start for both: written, and then at rest.
                 if before == Before::Copied {
                     overwriting(&load).run(&bed.origin.path(), 0)?;
+                    settle(&bed.origin)?;
                 }
                 let bare = self.timed(&load, &bed.origin.path(), &bed.origin.path(), target)?;
                 let engaged = Engaged::new(*system, bed)?;
