@@ -253,7 +253,7 @@ pub enum BenchVerb {
     /// Compare copy-on-write with the bare device and with dm-snapshot
     #[command(after_help = "Examples:\n  cargo klab bench cow\n  \
         cargo klab bench cow --quick\n  \
-        cargo klab bench cow --update-docs    # 25 minutes\n  \
+        cargo klab bench cow --update-docs    # 28 minutes\n  \
         cargo klab bench cow --filter \"ramdisk/4k random first writes\"")]
     Cow(CowArgs),
     /// Compare what swapon costs for each extent with the unpatched kernel

@@ -72,6 +72,7 @@ impl Device {
             area: bytes,
             depth: 8,
             jobs: 1,
+            passes: 1,
         };
         load.run(&self.path(), 0)?;
         Ok(())

@@ -44,13 +44,21 @@ const IDLE: u32 = 8;
 /// Further repeats are made until all have taken so long together.
 const ENOUGH: Duration = Duration::from_millis(1000);
 
+/// How often one processor does the same before its time is taken: it needs a microsecond or two for
+/// an I/O to memory, and what is over in some milliseconds says nothing.
+const PASSES_OF_ONE: u64 = 8;
+
+/// How long devices are left alone before they are frozen. A filesystem that was frozen just before
+/// is frozen the sooner: it need not wait for readers under RCU again.
+const REST: Duration = Duration::from_millis(200);
+
 /// After so long only what has a goal is measured, and no oftener than it must be. All of it takes
 /// about 20 minutes where an I/O to memory takes twelve microseconds.
 const TIME: Duration = Duration::from_secs(21 * 60);
 
 /// The same if what one processor does is left to another guest, and in that one.
-const TIME_OF_TWO: Duration = Duration::from_secs(17 * 60);
-const TIME_OF_ONE: Duration = Duration::from_secs(4 * 60);
+const TIME_OF_TWO: Duration = Duration::from_secs(18 * 60);
+const TIME_OF_ONE: Duration = Duration::from_secs(5 * 60);
 
 /// The same for a look.
 const QUICK_TIME: Duration = Duration::from_secs(150);
@@ -322,10 +330,14 @@ fn ramdisk() -> Vec<Planned> {
         ("1M sequential image reads", MIB, sequential, 256 * MIB, 1),
     ] {
         for (before, word) in [(Before::Fresh, "not copied"), (Before::Copied, "copied")] {
-            for (target, state) in [(Target::Image, "idle"), (Target::BusyImage, "busy")] {
+            for (target, state, others) in [
+                (Target::Image, "idle", &System::DM[..]),
+                (Target::BusyImage, "busy", &System::DM[..1]),
+            ] {
                 all.push(Planned {
                     before,
                     target,
+                    systems: blksnap_and(others),
                     ..Planned::first_writes(
                         &format!("{pattern}, {word}, {state}"),
                         load(false, block, order, area, depth, 1),
@@ -380,6 +392,7 @@ fn load(write: bool, block: u64, order: Order, area: u64, depth: usize, jobs: us
         area,
         depth,
         jobs,
+        passes: 1,
     }
 }
 
@@ -391,6 +404,7 @@ fn overwriting(load: &Load) -> Load {
         order: Order::Sequential,
         depth: 8,
         jobs: 1,
+        passes: 1,
         ..*load
     }
 }
@@ -441,6 +455,9 @@ impl Bench {
         let bed = make_bed(medium)?;
         for mut planned in wanted {
             self.hurry(medium, &mut planned);
+            if self.args.share == Some(Share::One) && !self.args.quick {
+                planned.load.passes = PASSES_OF_ONE;
+            }
             if planned.systems.is_empty() {
                 continue;
             }
@@ -469,15 +486,24 @@ impl Bench {
         }
         let (case, name) = (planned.case(medium), planned.name(medium));
         let over = self.args.quick && self.start.elapsed() > QUICK_END;
+        let mut left_out = Vec::new();
         planned.systems.retain(|system| {
             let system = system.name();
             if !over && measures::counts(&case, &system) {
                 return true;
             }
             println!("{name}, {system}: left out, there is no time");
-            self.findings.left_out.push(format!("{name}, {system}"));
+            left_out.push(system);
             false
         });
+        if !left_out.is_empty() {
+            self.findings.left_out.push(format!(
+                "{}, {} ({})",
+                medium.name(),
+                case.name(),
+                left_out.join(", ")
+            ));
+        }
     }
 
     /// The least number of repeats, and for how long more are made, up to a largest one.
@@ -701,6 +727,7 @@ impl Bench {
             ..Take::default()
         };
         for _ in 0..if self.args.quick { 3 } else { 15 } {
+            std::thread::sleep(REST);
             take.freeze_and_thaw
                 .push(milliseconds(freeze_and_thaw(&places)?));
             let kernel = Linux::new();
@@ -709,6 +736,7 @@ impl Bench {
             for device in &devices {
                 manager.add(device, id)?;
             }
+            std::thread::sleep(REST);
             let start = Instant::now();
             manager.take(id)?;
             take.take.push(milliseconds(start.elapsed()));

@@ -218,8 +218,10 @@ fn markdown(report: &Report) -> String {
         ));
     }
     if !report.findings.left_out.is_empty() {
-        let names = report.findings.left_out.join(", ");
-        text.push_str(&format!("\nThere was no time for: {names}.\n"));
+        text.push_str("\nThere was no time for:\n\n");
+        for case in &report.findings.left_out {
+            text.push_str(&format!("- {case}\n"));
+        }
     }
     text
 }

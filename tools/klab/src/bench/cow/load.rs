@@ -31,6 +31,8 @@ pub struct Load {
     pub area: u64,
     pub depth: usize,
     pub jobs: usize,
+    /// How often all of it is touched, each time in an order of its own.
+    pub passes: u64,
 }
 
 /// splitmix64: the same numbers for the same seed.
@@ -55,10 +57,11 @@ impl Lot {
 impl Load {
     /// Number of I/Os.
     pub fn ios(&self) -> u64 {
-        match self.order {
+        let once = match self.order {
             Order::OnePer(region) => self.area / region,
             Order::Random | Order::Sequential => self.area / self.block,
-        }
+        };
+        once * self.passes
     }
 
     /// Bytes in all.
@@ -70,6 +73,19 @@ impl Load {
     /// one of a random order.
     fn offsets(&self, seed: u64) -> Vec<Vec<u64>> {
         let mut lot = Lot(seed);
+        let mut jobs = vec![Vec::new(); self.jobs];
+        for _ in 0..self.passes {
+            let pass = self.pass(&mut lot);
+            let share = pass.len().div_ceil(self.jobs);
+            for (job, offsets) in jobs.iter_mut().zip(pass.chunks(share)) {
+                job.extend_from_slice(offsets);
+            }
+        }
+        jobs
+    }
+
+    /// The offsets of one pass.
+    fn pass(&self, lot: &mut Lot) -> Vec<u64> {
         let mut all: Vec<u64> = match self.order {
             Order::OnePer(region) => (0..self.area / region)
                 .map(|i| i * region + lot.draw(region / self.block) * self.block)
@@ -81,8 +97,7 @@ impl Load {
         if self.order != Order::Sequential {
             lot.shuffle(&mut all);
         }
-        let share = all.len().div_ceil(self.jobs);
-        all.chunks(share).map(<[u64]>::to_vec).collect()
+        all
     }
 
     /// Does it all and returns how long it took.
@@ -188,6 +203,7 @@ mod tests {
         area: 1 << 20,
         depth: 8,
         jobs: 2,
+        passes: 1,
     };
 
     #[test]
@@ -218,6 +234,24 @@ mod tests {
         assert!((0..16).eq(regions));
         assert!(all.iter().any(|offset| offset % 65536 != 0));
         assert_ne!(all, load.offsets(8).concat());
+    }
+
+    #[test]
+    fn each_pass_touches_all_of_it_in_an_order_of_its_own() {
+        let load = Load {
+            passes: 3,
+            jobs: 1,
+            ..LOAD
+        };
+        let all = load.offsets(1).concat();
+        assert_eq!(all.len() as u64, load.ios());
+        let passes: Vec<&[u64]> = all.chunks(256).collect();
+        assert!(passes.len() == 3 && passes[0] != passes[1] && passes[1] != passes[2]);
+        for pass in passes {
+            let mut pass = pass.to_vec();
+            pass.sort_unstable();
+            assert!((0..256).map(|i| i * 4096).eq(pass));
+        }
     }
 
     #[test]

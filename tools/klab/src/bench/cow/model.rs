@@ -124,7 +124,7 @@ pub struct Findings {
     /// Release of the guest's kernel.
     #[serde(default)]
     pub kernel: String,
-    /// Systems of cases for which there was no time.
+    /// Cases, and in brackets the systems, for which there was no time.
     #[serde(default)]
     pub left_out: Vec<String>,
     pub finished: bool,
