@@ -347,18 +347,27 @@ static int layout_walk_bmap(struct file *file, struct layout_context *ctx)
 int bmap_pin_layout(struct file *file, struct layout_context *ctx)
 {
 	struct inode *inode = file_inode(file);
+	struct super_block *sb = inode->i_sb;
 	int error;
 
 	if (ctx->require & LAYOUT_REQUIRE_UNWRITTEN)
 		return layout_refuse(ctx, -EINVAL,
 				     "is on a filesystem without unwritten extents");
 
-	/* What was allocated a moment ago has to survive a crash. */
+	/*
+	 * What was allocated a moment ago has to survive a crash.  It may have
+	 * been another file's before: that one has to be without it on disk.
+	 */
+	if (!down_read_trylock(&sb->s_umount))
+		return layout_refuse(ctx, -EAGAIN,
+				     "is on a filesystem that is being frozen or mounted anew");
+	sync_inodes_sb(sb);
+	up_read(&sb->s_umount);
 	error = write_inode_now(inode, 1);
 	if (!error)
-		error = sync_blockdev(inode->i_sb->s_bdev);
+		error = sync_blockdev(sb->s_bdev);
 	if (!error)
-		error = blkdev_issue_flush(inode->i_sb->s_bdev);
+		error = blkdev_issue_flush(sb->s_bdev);
 	return error ?: layout_walk_bmap(file, ctx);
 }
 EXPORT_SYMBOL_GPL(bmap_pin_layout);

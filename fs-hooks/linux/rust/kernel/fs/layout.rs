@@ -121,6 +121,10 @@ fn unit(file: &File) -> u64 {
 }
 
 /// A pinned layout. Dropping it unpins the file, which may sleep.
+///
+/// # Invariants
+///
+/// `file` is pinned with `context.raw`, which is initialised.
 pub struct PinnedLayout {
     context: Pin<KBox<Context>>,
     file: ARef<File>,
@@ -180,6 +184,7 @@ impl PinnedLayout {
         // SAFETY: Nobody else uses the field, since no call is running.
         unsafe { *context.actor.get() = ptr::null_mut() };
         match to_result(ret) {
+            // INVARIANT: Pinned just now.
             Ok(()) => Ok(Self { context, file }),
             Err(error) => Err(Refused {
                 error,
