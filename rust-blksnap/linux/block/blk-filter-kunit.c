@@ -28,6 +28,8 @@ struct tap {
 	unsigned int			seen;
 	unsigned int			gone;
 	unsigned int			detached;
+	int				held;		/* for commands */
+	bool				held_in_ctl;
 };
 
 /* The disk, and what has got to it. */
@@ -36,6 +38,8 @@ struct bed {
 	bool		gone;
 	void __user	*user;
 	unsigned int	writes;
+	bool		keep;		/* what is written, in @kept */
+	struct bio	*kept;
 	bool		frozen;
 	bool		wrote_while_frozen;
 };
@@ -57,6 +61,8 @@ static void tap_reset(struct tap *tap)
 	tap->seen = 0;
 	tap->gone = 0;
 	tap->detached = 0;
+	tap->held = 0;
+	tap->held_in_ctl = false;
 }
 
 static struct blkfilter *tap_attach(struct blkfilter_operations *ops,
@@ -68,7 +74,7 @@ static struct blkfilter *tap_attach(struct blkfilter_operations *ops,
 	tap_release(tap);
 	memset(&tap->flt, 0, sizeof(tap->flt));
 	if (!ret)
-		ret = blkfilter_init(&tap->flt);
+		ret = blkfilter_init(&tap->flt, bdev);
 	if (ret)
 		return ERR_PTR(ret);
 	tap->live = true;
@@ -93,12 +99,24 @@ static void tap_detach(struct blkfilter *flt)
 	container_of(flt, struct tap, flt)->detached++;
 }
 
+static void tap_get(struct blkfilter *flt)
+{
+	container_of(flt, struct tap, flt)->held++;
+}
+
+static void tap_put(struct blkfilter *flt)
+{
+	container_of(flt, struct tap, flt)->held--;
+}
+
 /* Doubles the number that is its argument. */
 static int tap_ctl(struct blkfilter *flt, unsigned int cmd, void __user *buf,
 		   u32 *len)
 {
+	struct tap *tap = container_of(flt, struct tap, flt);
 	u32 number;
 
+	tap->held_in_ctl = tap->held == 1;
 	if (*len < sizeof(number))
 		return -EINVAL;
 	if (get_user(number, (u32 __user *)buf) ||
@@ -127,6 +145,8 @@ static struct tap one = {
 		.gone		= tap_gone,
 		.detach		= tap_detach,
 		.ctl		= tap_ctl,
+		.get		= tap_get,
+		.put		= tap_put,
 		.submit_bio	= tap_submit_bio,
 	},
 };
@@ -149,6 +169,10 @@ static void bed_submit_bio(struct bio *bio)
 		bed->writes++;
 		if (READ_ONCE(bed->frozen))
 			bed->wrote_while_frozen = true;
+		if (bed->keep) {
+			bed->kept = bio;
+			return;
+		}
 	}
 	bio_endio(bio);
 }
@@ -271,6 +295,8 @@ static void filter_test_ctl(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, -EINVAL, bed_ctl(bed, "kunit-two", 7, &number));
 	KUNIT_EXPECT_EQ(test, 7, bed_ctl(bed, "kunit-one", 7, &number));
 	KUNIT_EXPECT_EQ(test, number, 42);
+	KUNIT_EXPECT_TRUE(test, one.held_in_ctl);
+	KUNIT_EXPECT_EQ(test, one.held, 0);
 	KUNIT_ASSERT_EQ(test, 0, bed_detach(bed, "kunit-one"));
 
 	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-two"));
@@ -373,7 +399,7 @@ static void filter_test_freeze(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, blkfilter_freeze_start(&one.flt));
 	KUNIT_EXPECT_EQ(test, -EBUSY, blkfilter_freeze_start(&one.flt));
 	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_wait(&one.flt));
-	KUNIT_EXPECT_EQ(test, 0, blkfilter_drain(bed->disk->part0));
+	KUNIT_EXPECT_EQ(test, 0, blkfilter_drain(&bed->disk->part0, 1));
 	WRITE_ONCE(bed->frozen, true);
 
 	KUNIT_EXPECT_EQ(test, 0, bed_io(bed, REQ_OP_READ));
@@ -390,6 +416,83 @@ static void filter_test_freeze(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, one.seen, 1);
 	KUNIT_EXPECT_EQ(test, bed->writes, 1);
 	KUNIT_EXPECT_FALSE(test, bed->wrote_while_frozen);
+}
+
+/* What such a device is working on is counted by nobody but the filter. */
+static void filter_test_freeze_waits(struct kunit *test)
+{
+	DECLARE_COMPLETION_ONSTACK(done);
+	struct bed *bed = test->priv;
+	struct bio_vec vec;
+	struct bio bio;
+
+	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-one"));
+	bio_init(&bio, bed->disk->part0, &vec, 1, REQ_OP_WRITE);
+	__bio_add_page(&bio, ZERO_PAGE(0), SECTOR_SIZE, 0);
+	bio.bi_end_io = filter_test_end_io;
+	bio.bi_private = &done;
+	bed->keep = true;
+	submit_bio(&bio);
+	bed->keep = false;
+	KUNIT_ASSERT_NOT_NULL(test, bed->kept);
+
+	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_start(&one.flt));
+	/* If nobody holds the filter, that is known after this. */
+	synchronize_rcu();
+	synchronize_rcu();
+	KUNIT_EXPECT_FALSE(test, percpu_ref_is_zero(&one.flt.ref));
+
+	/* What the device splits off, or sends another way, has passed. */
+	submit_bio_noacct(bed->kept);
+	KUNIT_EXPECT_TRUE(test, completion_done(&done));
+	KUNIT_EXPECT_EQ(test, one.seen, 1);
+	KUNIT_EXPECT_EQ(test, bed->writes, 2);
+	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_wait(&one.flt));
+	blkfilter_unfreeze(&one.flt);
+	bio_uninit(&bio);
+}
+
+/* The error is the device's, and a path that has failed is no new write. */
+static void filter_test_fails(struct kunit *test)
+{
+	DECLARE_COMPLETION_ONSTACK(done);
+	struct bed *bed = test->priv;
+	struct bio_vec vec;
+	struct bio bio;
+
+	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-one"));
+	bio_init(&bio, bed->disk->part0, &vec, 1, REQ_OP_WRITE);
+	__bio_add_page(&bio, ZERO_PAGE(0), SECTOR_SIZE, 0);
+	bio.bi_end_io = filter_test_end_io;
+	bio.bi_private = &done;
+	bed->keep = true;
+	submit_bio(&bio);
+	KUNIT_ASSERT_NOT_NULL(test, bed->kept);
+
+	/* As a multipath device does it. */
+	bio_set_dev(bed->kept, bed->disk->part0);
+	submit_bio_noacct(bed->kept);
+	KUNIT_EXPECT_EQ(test, one.seen, 1);
+	KUNIT_EXPECT_EQ(test, bed->writes, 2);
+	bio_io_error(bed->kept);
+	wait_for_completion(&done);
+	KUNIT_EXPECT_EQ(test, bio.bi_status, BLK_STS_IOERR);
+	bio_uninit(&bio);
+	bed->keep = false;
+}
+
+/* A driver that goes takes its filters along. */
+static void filter_test_unregister(struct kunit *test)
+{
+	struct bed *bed = test->priv;
+
+	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-one"));
+	blkfilter_unregister(&one.ops);
+	KUNIT_EXPECT_EQ(test, one.detached, 1);
+	KUNIT_EXPECT_EQ(test, 0, bed_io(bed, REQ_OP_WRITE));
+	KUNIT_EXPECT_EQ(test, one.seen, 0);
+	KUNIT_EXPECT_EQ(test, -ENOENT, bed_attach(bed, "kunit-one"));
+	KUNIT_ASSERT_EQ(test, 0, blkfilter_register(&one.ops));
 }
 
 /* A filter that is detached while it is frozen lets go of those who wait. */
@@ -517,6 +620,9 @@ static struct kunit_case filter_test_cases[] = {
 	KUNIT_CASE(filter_test_sees),
 	KUNIT_CASE(filter_test_take_over),
 	KUNIT_CASE(filter_test_freeze),
+	KUNIT_CASE(filter_test_freeze_waits),
+	KUNIT_CASE(filter_test_fails),
+	KUNIT_CASE(filter_test_unregister),
 	KUNIT_CASE(filter_test_detach_frozen),
 	KUNIT_CASE(filter_test_device_gone),
 	{ }

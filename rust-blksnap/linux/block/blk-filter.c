@@ -12,7 +12,9 @@
  *       the driver's own locks
  *         blkfilter->lock
  */
+#include <linux/bio.h>
 #include <linux/blk-filter.h>
+#include <linux/blk-integrity.h>
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/export.h>
@@ -32,6 +34,7 @@ DEFINE_STATIC_KEY_FALSE(blkfilter_attached);
 /* Registered drivers and what is attached where. */
 static DECLARE_RWSEM(blkfilter_sem);
 static LIST_HEAD(blkfilter_drivers);
+static LIST_HEAD(blkfilters);
 
 /*
  * Submitters that wait for a frozen filter, and freezers that wait for the
@@ -45,19 +48,52 @@ static void blkfilter_ref_zero(struct percpu_ref *ref)
 	wake_up_all(&blkfilter_wait);
 }
 
+/*
+ * What is written to a device that keeps no count of it: the device gets a
+ * clone, whose end is seen.
+ */
+struct blkfilter_clone {
+	struct blkfilter	*flt;		/* with a reference */
+	struct bio		*bio;
+	struct bio		clone;
+};
+
+/* Enough for one to be on its way while memory is short. */
+#define BLKFILTER_CLONES	4
+
 /**
  * blkfilter_init - initialise the core's part of a filter
  * @flt: filter, inside the driver's zeroed structure
+ * @bdev: device that it is for
  *
  * To be called by ->attach().  Undone by blkfilter_release().
  *
  * Return: 0 or -ENOMEM.
  */
-int blkfilter_init(struct blkfilter *flt)
+int blkfilter_init(struct blkfilter *flt, struct block_device *bdev)
 {
+	int ret;
+
 	mutex_init(&flt->lock);
-	return percpu_ref_init(&flt->ref, blkfilter_ref_zero,
-			       PERCPU_REF_ALLOW_REINIT, GFP_KERNEL);
+	INIT_LIST_HEAD(&flt->list);
+	flt->bdev = bdev;
+	/*
+	 * Requests are counted by their queue, and a device that has done its
+	 * I/O when it returns needs no count.
+	 */
+	flt->counts = bdev_test_flag(bdev, BD_HAS_SUBMIT_BIO) &&
+		      !bdev_synchronous(bdev);
+	if (flt->counts) {
+		ret = bioset_init(&flt->clones, BLKFILTER_CLONES,
+				  offsetof(struct blkfilter_clone, clone), 0);
+		if (ret)
+			return ret;
+	}
+	ret = percpu_ref_init(&flt->ref, blkfilter_ref_zero,
+			      PERCPU_REF_ALLOW_REINIT, GFP_KERNEL);
+	if (ret)
+		bioset_exit(&flt->clones);
+	return ret;
 }
 EXPORT_SYMBOL_GPL(blkfilter_init);
 
@@ -68,6 +104,7 @@ EXPORT_SYMBOL_GPL(blkfilter_init);
 void blkfilter_release(struct blkfilter *flt)
 {
 	percpu_ref_exit(&flt->ref);
+	bioset_exit(&flt->clones);
 	mutex_destroy(&flt->lock);
 }
 EXPORT_SYMBOL_GPL(blkfilter_release);
@@ -101,12 +138,13 @@ EXPORT_SYMBOL_GPL(blkfilter_freeze_start);
  * blkfilter_freeze_wait - wait until no submitter is in a filter
  * @flt: filter whose freeze was started by the caller
  *
- * On success all that ->submit_bio() let pass has been handed to the device's
- * queue, but for what that has split off: it comes to ->submit_bio() again.
+ * On success all that ->submit_bio() let pass has been completed by a device
+ * that is driven by bios, and handed to the queue of one that is driven by
+ * requests, but for what that has split off: it comes to ->submit_bio() again.
  * What was handed over need not have completed; see blkfilter_drain().
  *
- * A submitter may itself wait for another device, and that for a filter which
- * the caller has frozen too, if one is stacked on the other.  Hence the limit.
+ * A device that is stacked on another one completes nothing while a filter on
+ * that is frozen, so the upper one has to be waited for first.  Hence the limit.
  *
  * Return: 0, or -ETIMEDOUT after half a minute.  Either way the filter is to
  * be unfrozen.
@@ -159,28 +197,43 @@ void blkfilter_unfreeze(struct blkfilter *flt)
 EXPORT_SYMBOL_GPL(blkfilter_unfreeze);
 
 /**
- * blkfilter_drain - wait for the requests that a device is working on
- * @bdev: block device
+ * blkfilter_drain - wait for the requests that devices are working on
+ * @bdevs: block devices, none of which is stacked on another one
+ * @count: how many
  *
- * With the filter frozen, no modification is in flight afterwards.  A device
- * that is driven by bios instead of requests keeps no count of them: there
- * only a frozen filesystem guarantees that.
+ * With their filters frozen, no modification is in flight afterwards.  All are
+ * waited for at once: each wait takes an RCU grace period.
  *
  * A loop device completes nothing while the filesystem of its file is frozen,
  * which the caller may have done.  Hence the limit.
  *
- * Return: 0, or -ETIMEDOUT after half a minute.
+ * Return: 0, or -ETIMEDOUT if one takes half a minute.
  */
-int blkfilter_drain(struct block_device *bdev)
+int blkfilter_drain(struct block_device **bdevs, unsigned int count)
 {
-	struct request_queue *q = bdev_get_queue(bdev);
 	unsigned int memflags = memalloc_noio_save();
+	struct request_queue *q;
+	unsigned int i;
 	int ret = 0;
 
-	blk_freeze_queue_start(q);
-	if (!blk_mq_freeze_queue_wait_timeout(q, 30 * HZ))
-		ret = -ETIMEDOUT;
-	blk_mq_unfreeze_queue(q, memflags);
+	/* Not for lockdep: nothing is done while they are frozen. */
+	for (i = 0; i < count; i++) {
+		q = bdev_get_queue(bdevs[i]);
+		if (queue_is_mq(q))
+			blk_freeze_queue_start_non_owner(q);
+	}
+	for (i = 0; i < count; i++) {
+		q = bdev_get_queue(bdevs[i]);
+		if (queue_is_mq(q) && !ret &&
+		    !blk_mq_freeze_queue_wait_timeout(q, 30 * HZ))
+			ret = -ETIMEDOUT;
+	}
+	for (i = 0; i < count; i++) {
+		q = bdev_get_queue(bdevs[i]);
+		if (queue_is_mq(q))
+			blk_mq_unfreeze_queue_non_owner(q);
+	}
+	memalloc_noio_restore(memflags);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(blkfilter_drain);
@@ -217,16 +270,80 @@ static bool blkfilter_enter(struct bio *bio, struct blkfilter **flt)
 	return !frozen;
 }
 
+static void blkfilter_end_clone(struct bio *clone)
+{
+	struct blkfilter_clone *io =
+		container_of(clone, struct blkfilter_clone, clone);
+	struct blkfilter *flt = io->flt;
+	struct bio *bio = io->bio;
+
+	if (clone->bi_status)
+		bio->bi_status = clone->bi_status;
+	if (bio_op(bio) == REQ_OP_ZONE_APPEND)
+		bio->bi_iter.bi_sector = clone->bi_iter.bi_sector;
+	bio_put(clone);
+	bio_endio(bio);
+	percpu_ref_put(&flt->ref);
+}
+
+/* A path of a multipath device has failed, and it comes back to the disk. */
+static bool blkfilter_has_passed(struct bio *bio)
+{
+	struct blkfilter_clone *io;
+
+	if (bio->bi_end_io != blkfilter_end_clone)
+		return false;
+	io = container_of(bio, struct blkfilter_clone, clone);
+	return io->flt->bdev->bd_disk == bio->bi_bdev->bd_disk;
+}
+
+/* Takes over the reference to the filter, for as long as the device needs. */
+static void blkfilter_submit_counted(struct blkfilter *flt, struct bio *bio)
+{
+	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT : GFP_NOIO;
+	struct blkfilter_clone *io;
+	struct bio *clone;
+
+	/* Whoever polls does not know of the clone. */
+	bio_clear_polled(bio);
+	clone = bio_alloc_clone(bio->bi_bdev, bio, gfp, &flt->clones);
+	if (!clone)
+		goto fail;
+	if (bio_integrity(bio) && bio_integrity_clone(clone, bio, gfp)) {
+		bio_put(clone);
+		goto fail;
+	}
+	io = container_of(clone, struct blkfilter_clone, clone);
+	io->flt = flt;
+	io->bio = bio;
+	clone->bi_end_io = blkfilter_end_clone;
+	/* Of what the device splits off, too, the end is waited for. */
+	bio_set_flag(clone, BIO_FILTERED);
+	blk_submit_bio_to_disk(clone);
+	return;
+
+fail:
+	bio->bi_status = bio->bi_opf & REQ_NOWAIT ? BLK_STS_AGAIN :
+						    BLK_STS_RESOURCE;
+	bio_endio(bio);
+	percpu_ref_put(&flt->ref);
+}
+
 /*
  * Called for a bio that modifies its device and is not the driver's own.  The
  * filter is held until the device's queue has the bio: a freeze waits for both
- * together.  If the device splits the bio, what is left of it is submitted
- * again when the filter may be frozen already, and so passes it once more.
+ * together.  If the queue splits the bio, what is left of it is submitted again
+ * when the filter may be frozen already, and so passes it once more.  If there
+ * is no queue, the filter is held until the bio has ended.
  */
 void __blkfilter_submit_bio(struct bio *bio)
 {
 	struct blkfilter *flt;
 
+	if (blkfilter_has_passed(bio)) {
+		blk_submit_bio_to_disk(bio);
+		return;
+	}
 	if (!blkfilter_enter(bio, &flt)) {
 		if (bio->bi_opf & REQ_NOWAIT) {
 			bio_wouldblock_error(bio);
@@ -240,8 +357,13 @@ void __blkfilter_submit_bio(struct bio *bio)
 		return;
 	}
 
-	if (flt->ops->submit_bio(flt, bio))
+	if (flt->ops->submit_bio(flt, bio)) {
+		if (flt->counts) {
+			blkfilter_submit_counted(flt, bio);
+			return;
+		}
 		blk_submit_bio_to_disk(bio);
+	}
 	percpu_ref_put(&flt->ref);
 }
 
@@ -319,21 +441,6 @@ int blkfilter_register(struct blkfilter_operations *ops)
 }
 EXPORT_SYMBOL_GPL(blkfilter_register);
 
-/**
- * blkfilter_unregister - forget a filter driver
- * @ops: driver that was registered and has no filter attached
- *
- * A module's attached filters hold the module, so that it is enough to call
- * this on unload.
- */
-void blkfilter_unregister(struct blkfilter_operations *ops)
-{
-	guard(rwsem_write)(&blkfilter_sem);
-
-	list_del(&ops->list);
-}
-EXPORT_SYMBOL_GPL(blkfilter_unregister);
-
 static struct blkfilter *blkfilter_of(struct block_device *bdev)
 {
 	return rcu_dereference_protected(bdev->bd_filter,
@@ -366,6 +473,7 @@ static void blkfilter_detach(struct block_device *bdev, struct blkfilter *flt)
 	const struct blkfilter_operations *ops = flt->ops;
 
 	RCU_INIT_POINTER(bdev->bd_filter, NULL);
+	list_del(&flt->list);
 
 	mutex_lock(&flt->lock);
 	flt->detached = true;
@@ -382,6 +490,27 @@ static void blkfilter_detach(struct block_device *bdev, struct blkfilter *flt)
 	ops->detach(flt);
 	module_put(ops->owner);
 }
+
+/**
+ * blkfilter_unregister - forget a filter driver
+ * @ops: driver that was registered
+ *
+ * A module's attached filters hold the module, so that it is enough to call
+ * this on unload.  If a module fails to load after it has registered, somebody
+ * may have attached a filter meanwhile: it is detached.
+ */
+void blkfilter_unregister(struct blkfilter_operations *ops)
+{
+	struct blkfilter *flt, *next;
+
+	guard(rwsem_write)(&blkfilter_sem);
+
+	list_del(&ops->list);
+	list_for_each_entry_safe(flt, next, &blkfilters, list)
+		if (flt->ops == ops)
+			blkfilter_detach(flt->bdev, flt);
+}
+EXPORT_SYMBOL_GPL(blkfilter_unregister);
 
 static int blkfilter_attach(struct block_device *bdev, const char *name)
 {
@@ -411,7 +540,7 @@ static int blkfilter_attach(struct block_device *bdev, const char *name)
 	}
 
 	flt->ops = ops;
-	flt->bdev = bdev;
+	list_add_tail(&flt->list, &blkfilters);
 	static_branch_inc(&blkfilter_attached);
 	rcu_assign_pointer(bdev->bd_filter, flt);
 
@@ -512,6 +641,7 @@ int blkfilter_ioctl_detach(struct block_device *bdev,
 int blkfilter_ioctl_ctl(struct block_device *bdev,
 			struct blkfilter_ctl __user *argp)
 {
+	const struct blkfilter_operations *ops;
 	struct blkfilter_ctl arg;
 	struct blkfilter *flt;
 	int ret;
@@ -521,16 +651,22 @@ int blkfilter_ioctl_ctl(struct block_device *bdev,
 	if (copy_from_user(&arg, argp, sizeof(arg)))
 		return -EFAULT;
 
-	guard(rwsem_read)(&blkfilter_sem);
+	scoped_guard(rwsem_read, &blkfilter_sem) {
+		flt = blkfilter_named(bdev, arg.name);
+		if (IS_ERR(flt))
+			return PTR_ERR(flt);
+		ops = flt->ops;
+		if (!ops->ctl)
+			return -ENOTTY;
+		/* An attached filter holds it. */
+		__module_get(ops->owner);
+		ops->get(flt);
+	}
 
-	flt = blkfilter_named(bdev, arg.name);
-	if (IS_ERR(flt))
-		return PTR_ERR(flt);
-	if (!flt->ops->ctl)
-		return -ENOTTY;
-
-	ret = flt->ops->ctl(flt, arg.cmd, u64_to_user_ptr(arg.opt),
-			    &arg.optlen);
+	/* Without the lock: access to user memory can take any time. */
+	ret = ops->ctl(flt, arg.cmd, u64_to_user_ptr(arg.opt), &arg.optlen);
+	ops->put(flt);
+	module_put(ops->owner);
 	if (ret < 0)
 		return ret;
 

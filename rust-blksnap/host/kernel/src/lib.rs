@@ -99,20 +99,16 @@ macro_rules! new_work {
     };
 }
 
-/// Work to be done after a while.
+/// Says where in a structure its timer is.
 #[macro_export]
-macro_rules! new_delayed_work {
-    ($name:literal) => {
-        $crate::workqueue::DelayedWork::new()
-    };
-}
+macro_rules! impl_has_hr_timer {
+    (impl HasHrTimer<Self> for $ty:ident { mode: $mode:ty, field: self.$field:ident }) => {
+        impl $crate::time::hrtimer::HasHrTimer<Self> for $ty {
+            type Mode = $mode;
 
-/// Says where in a structure its delayed work items are.
-#[macro_export]
-macro_rules! impl_has_delayed_work {
-    ($(impl HasDelayedWork<Self, $id:ident> for $ty:ident { self.$field:ident })*) => {
-        $crate::impl_has_work! {
-            $(impl HasWork<Self, $id> for $ty { self.$field })*
+            fn timer(&self) -> &$crate::time::hrtimer::HrTimer<Self> {
+                &self.$field
+            }
         }
     };
 }

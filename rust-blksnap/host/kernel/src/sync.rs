@@ -37,6 +37,30 @@ impl<T> ArcExt<T> for Arc<T> {
     }
 }
 
+/// A reference that somebody else keeps.
+#[derive(Debug)]
+pub struct ArcBorrow<'a, T>(&'a Arc<T>);
+
+impl<'a, T> From<&'a Arc<T>> for ArcBorrow<'a, T> {
+    fn from(arc: &'a Arc<T>) -> Self {
+        ArcBorrow(arc)
+    }
+}
+
+impl<T> From<ArcBorrow<'_, T>> for Arc<T> {
+    fn from(borrow: ArcBorrow<'_, T>) -> Self {
+        borrow.0.clone()
+    }
+}
+
+impl<T> std::ops::Deref for ArcBorrow<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0
+    }
+}
+
 /// What nobody else has.
 pub struct UniqueArc<T>(T);
 
@@ -61,6 +85,15 @@ impl NewArc {
 
 /// Readers and their grace periods.
 pub mod rcu {
+    /// One who reads.
+    #[derive(Debug)]
+    pub struct Guard(());
+
+    /// Begins to read.
+    pub fn read_lock() -> Guard {
+        Guard(())
+    }
+
     /// Waits for interrupts that run now.
     pub fn synchronize_rcu() {
         crate::sim::might_sleep("grace period");

@@ -2,10 +2,19 @@
 
 //! Time, which does not pass here.
 
-/// What the kernel counts time by.
-pub type Jiffies = usize;
+pub mod hrtimer;
 
-/// So many milliseconds.
-pub fn msecs_to_jiffies(msecs: u32) -> Jiffies {
-    msecs as Jiffies
+/// A length of time.
+#[derive(Clone, Copy, Debug)]
+pub struct Delta(());
+
+impl Delta {
+    /// So many milliseconds.
+    pub fn from_millis(_: i64) -> Self {
+        Delta(())
+    }
 }
+
+/// The clock that is never set.
+#[derive(Debug)]
+pub struct Monotonic(());

@@ -4,7 +4,6 @@
 
 use crate::sim;
 use crate::sync::Arc;
-use crate::time::Jiffies;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -32,9 +31,6 @@ impl<T: ?Sized, const ID: u64> Work<T, ID> {
         }
     }
 }
-
-/// A work item that is done after a while.
-pub type DelayedWork<T, const ID: u64> = Work<T, ID>;
 
 /// Has a work item.
 pub trait HasWork<const ID: u64> {
@@ -86,24 +82,4 @@ impl OwnedQueue {
     pub fn enqueue<W: Enqueue<ID>, const ID: u64>(&self, work: W) -> Result<(), W> {
         work.enqueue()
     }
-}
-
-/// A queue of the system's.
-#[derive(Debug)]
-pub struct Queue(());
-
-impl Queue {
-    /// Queues work to be done after a while, which may be any: steps come in any order.
-    pub fn enqueue_delayed<W: Enqueue<ID>, const ID: u64>(
-        &self,
-        work: W,
-        _: Jiffies,
-    ) -> Result<(), W> {
-        work.enqueue()
-    }
-}
-
-/// The queue for what is urgent.
-pub fn system_highpri() -> &'static Queue {
-    &Queue(())
 }

@@ -6,6 +6,7 @@
 #ifndef _LINUX_BLK_FILTER_H
 #define _LINUX_BLK_FILTER_H
 
+#include <linux/bio.h>
 #include <linux/blk_types.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
@@ -30,7 +31,10 @@ struct module;
  * @detach: the filter is off its device, and no ->submit_bio() is running or
  *	    will run again.
  * @ctl: command from user space.  @buf has *@len bytes; the driver stores the
- *	 number of bytes that it wrote back in *@len.  Optional.
+ *	 number of bytes that it wrote back in *@len.  The filter may be detached
+ *	 meanwhile.  Optional.
+ * @get: keep the filter's memory, for a ->ctl().  Comes with @ctl.
+ * @put: undo a @get.  Comes with @ctl.
  * @submit_bio: look at a bio that modifies the device.  Returns %true to let
  *		it pass, %false if the filter has taken it over and will give it
  *		to blkfilter_resubmit_bio() or end it.  A bio, or what the
@@ -38,8 +42,8 @@ struct module;
  *		sector is relative to the whole disk.  Must not wait for I/O to any
  *		device: what it submits is not started before it returns.
  *
- * ->attach(), ->may_detach(), ->gone(), ->detach() and ->ctl() may sleep and are
- * serialised against each other, except that several ->ctl() may run at once.
+ * All but ->submit_bio() may sleep.  ->attach(), ->may_detach(), ->gone() and
+ * ->detach() are serialised against each other.
  */
 struct blkfilter_operations {
 	const char	*name;
@@ -52,14 +56,20 @@ struct blkfilter_operations {
 	void		(*detach)(struct blkfilter *flt);
 	int		(*ctl)(struct blkfilter *flt, unsigned int cmd,
 			       void __user *buf, u32 *len);
+	void		(*get)(struct blkfilter *flt);
+	void		(*put)(struct blkfilter *flt);
 	bool		(*submit_bio)(struct blkfilter *flt, struct bio *bio);
 };
 
 /**
  * struct blkfilter - a filter attached to a block device
- * @ref: held by every submitter while it is between the filter and the device
+ * @ref: held by every submitter while it is between the filter and the device,
+ *	 and if @counts for what the device is working on
  * @ops: the driver
+ * @list: what is attached
  * @bdev: the device; valid from ->attach() to ->detach()
+ * @clones: what the device gets if @counts
+ * @counts: whether the device keeps no count of what it is working on
  * @lock: protects @frozen and @detached
  * @frozen: between blkfilter_freeze_start() and blkfilter_unfreeze()
  * @detached: the filter is off its device for good
@@ -71,7 +81,10 @@ struct blkfilter_operations {
 struct blkfilter {
 	struct percpu_ref	ref;
 	const struct blkfilter_operations *ops;
+	struct list_head	list;
 	struct block_device	*bdev;
+	struct bio_set		clones;
+	bool			counts;
 	struct mutex		lock;
 	bool			frozen;
 	bool			detached;
@@ -80,13 +93,13 @@ struct blkfilter {
 #ifdef CONFIG_BLK_FILTER
 int blkfilter_register(struct blkfilter_operations *ops);
 void blkfilter_unregister(struct blkfilter_operations *ops);
-int blkfilter_init(struct blkfilter *flt);
+int blkfilter_init(struct blkfilter *flt, struct block_device *bdev);
 void blkfilter_release(struct blkfilter *flt);
 
 int blkfilter_freeze_start(struct blkfilter *flt);
 int blkfilter_freeze_wait(struct blkfilter *flt);
 void blkfilter_unfreeze(struct blkfilter *flt);
-int blkfilter_drain(struct block_device *bdev);
+int blkfilter_drain(struct block_device **bdevs, unsigned int count);
 bool blkfilter_is_detached(struct blkfilter *flt);
 
 void blkfilter_submit_below(struct bio *bio);

@@ -68,10 +68,11 @@ impl MiscDevice for Control {
             }
             IOCTL_WAIT => {
                 let request = Wait::decode(&read(arg)?);
-                let (happened, time) = this.0.wait(&request)?;
                 let mut answer = KVec::zeroed(wire::EVENT - Happened::AT, GFP_KERNEL)?;
-                answer[..Happened::SIZE].copy_from_slice(&happened.encode(time));
-                write(arg.wrapping_byte_add(Happened::AT), &answer)?;
+                this.0.wait(&request, |(happened, time)| {
+                    answer[..Happened::SIZE].copy_from_slice(&happened.encode(*time));
+                    write(arg.wrapping_byte_add(Happened::AT), &answer)
+                })?;
             }
             IOCTL_APPEND => {
                 let request = Append::decode(&read(arg)?);

@@ -29,25 +29,37 @@ use kernel::{
         SECTOR_SHIFT, //
     },
     fs::MemoryFile,
-    impl_has_delayed_work, impl_has_work, new_condvar, new_delayed_work, new_spinlock,
-    new_spinlock_irq, new_work,
+    impl_has_hr_timer, impl_has_work, new_condvar, new_spinlock, new_spinlock_irq, new_work,
     page::PAGE_SIZE,
     prelude::*,
     sync::{
         aref::ARef,
         atomic::{
-            ordering::{Acquire, Full, Relaxed},
+            ordering::{Acquire, Full, Relaxed, Release},
             Atomic,
         },
-        rcu::synchronize_rcu,
+        rcu,
         Arc,
+        ArcBorrow,
         CondVar,
         SpinLock,
         SpinLockGuard,
         SpinLockIrq, //
     },
-    time::msecs_to_jiffies,
-    workqueue::{self, DelayedWork, OwnedQueue, Work, WorkItem},
+    time::{
+        hrtimer::{
+            ArcHrTimerHandle,
+            HrTimer,
+            HrTimerCallback,
+            HrTimerCallbackContext,
+            HrTimerPointer,
+            HrTimerRestart,
+            RelativeMode, //
+        },
+        Delta,
+        Monotonic, //
+    },
+    workqueue::{OwnedQueue, Work, WorkItem},
 };
 
 /// Largest copy, in bytes.
@@ -80,7 +92,7 @@ const NR_BITS: u32 = 8;
 
 /// How long the content of a copy is kept in memory to be stored with others, and how long a copy
 /// for which there is no room waits until it looks again, in milliseconds.
-pub(crate) const PATIENCE: u32 = 5;
+pub(crate) const PATIENCE: i64 = 5;
 
 /// I/Os that can always be made, whatever the memory situation.
 const RESERVED_IOS: u32 = 16;
@@ -138,11 +150,8 @@ pub(crate) const COPY: u64 = 0;
 /// Number of the work item that serves the image.
 pub(crate) const IMAGE: u64 = 1;
 
-/// Number of the work item that ends the wait of copies for others.
-pub(crate) const TIMER: u64 = 2;
-
 /// Number of the work item that makes copies ahead of streams of writes.
-pub(crate) const AHEAD: u64 = 3;
+pub(crate) const AHEAD: u64 = 2;
 
 /// Who asks for a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +191,8 @@ pub(crate) struct CopyIo {
 
 impl IoOwner for CopyIo {
     fn complete(io: EndedIo<Self>) {
+        // Whoever waits until nothing is in flight waits for this to return, too.
+        let _rcu = rcu::read_lock();
         let result = io.result();
         // Freed here and not by the worker, who may be waiting for this memory.
         let CopyIo { cow, job } = io.into_data();
@@ -238,8 +249,14 @@ pub(crate) struct Cow {
     copy_work: Work<Cow, COPY>,
     #[pin]
     image_work: Work<Cow, IMAGE>,
+    /// Ends the wait of copies for others.
     #[pin]
-    timer: DelayedWork<Cow, TIMER>,
+    timer: HrTimer<Cow>,
+    /// Set by the timer.
+    time_is_up: Atomic<u32>,
+    /// The timer while it is set, and until what it is for has been done.
+    #[pin]
+    timing: SpinLock<Option<ArcHrTimerHandle<Cow>>>,
     #[pin]
     ahead_work: Work<Cow, AHEAD>,
 }
@@ -250,8 +267,10 @@ impl_has_work! {
     impl HasWork<Self, AHEAD> for Cow { self.ahead_work }
 }
 
-impl_has_delayed_work! {
-    impl HasDelayedWork<Self, TIMER> for Cow { self.timer }
+impl_has_hr_timer! {
+    impl HasHrTimer<Self> for Cow {
+        mode: RelativeMode<Monotonic>, field: self.timer
+    }
 }
 
 impl WorkItem<COPY> for Cow {
@@ -279,14 +298,13 @@ impl WorkItem<AHEAD> for Cow {
     }
 }
 
-impl WorkItem<TIMER> for Cow {
-    type Pointer = Arc<Self>;
+impl HrTimerCallback for Cow {
+    type Pointer<'a> = Arc<Self>;
 
-    fn run(this: Arc<Self>) {
-        this.as_worker(|| {
-            this.jobs.lock().time_is_up();
-            this.clone().kick_copy();
-        });
+    fn run(this: ArcBorrow<'_, Self>, _: HrTimerCallbackContext<'_, Self>) -> HrTimerRestart {
+        this.time_is_up.store(1, Release);
+        Arc::<Self>::from(this).kick_copy();
+        HrTimerRestart::NoRestart
     }
 }
 
@@ -337,7 +355,9 @@ impl Cow {
                 queue: queue.clone(),
                 copy_work <- new_work!("blksnap::copy"),
                 image_work <- new_work!("blksnap::image"),
-                timer <- new_delayed_work!("blksnap::timer"),
+                timer <- HrTimer::new(),
+                time_is_up: Atomic::new(0),
+                timing <- new_spinlock!(None, "blksnap::timing"),
                 ahead_work <- new_work!("blksnap::ahead"),
             }),
             GFP_KERNEL,
@@ -398,6 +418,11 @@ impl Cow {
         self.excluded.within(sectors)
     }
 
+    /// Whether all of `sectors` lies under the storage.
+    pub(crate) fn is_excluded(&self, sectors: Range<u64>) -> bool {
+        self.excluded.covers(sectors)
+    }
+
     pub(crate) fn kick_copy(self: Arc<Self>) {
         let queue = self.queue.clone();
         // It is enough to be queued already.
@@ -420,6 +445,10 @@ impl Cow {
             return Some(bio);
         };
         if bio.sectors() == 0 || sector >= self.sectors {
+            return Some(bio);
+        }
+        if self.is_excluded(sector..sector + bio.sectors()) {
+            // The storage itself: a path to it may have failed, so that it is submitted once more.
             return Some(bio);
         }
         let first = self.chunk_of(sector);
@@ -729,10 +758,21 @@ impl Cow {
         }
     }
 
+    /// Whoever has found that it has to be set is the only one to do so.
     fn set_timer(self: &Arc<Self>) {
-        // Whoever has found that it has to be set is the only one to do so.
-        let _ = workqueue::system_highpri()
-            .enqueue_delayed::<Arc<Self>, TIMER>(self.clone(), msecs_to_jiffies(PATIENCE));
+        let mut timing = self.timing.lock();
+        *timing = Some(self.clone().start(Delta::from_millis(PATIENCE)));
+    }
+
+    /// Does what the timer was set for, if it has come to its end.
+    fn look_at_timer(&self) {
+        if self.time_is_up.xchg(0, Full) == 0 {
+            return;
+        }
+        // It may be on its way out still, which the end of the handle waits for.
+        let timing = self.timing.lock().take();
+        drop(timing);
+        self.jobs.lock().time_is_up();
     }
 
     /// Gives an unused permission back. Nothing will end for it, so that whoever waits for an end
@@ -789,6 +829,7 @@ impl Cow {
 
     /// What the worker does: all that has become possible since it last ran.
     fn work(self: &Arc<Self>) {
+        self.look_at_timer();
         let mut any_ended = false;
         loop {
             let any = self.ended.take(|job, count, result| {
@@ -1133,9 +1174,9 @@ impl Cow {
             }
         }
 
-        // Whoever ended the last I/O in interrupt context has let go of us after this: the last
+        // Whoever ended the last I/O has let go of us after this, and left the module: the last
         // reference must go where it is possible to sleep.
-        synchronize_rcu();
+        rcu::synchronize_rcu();
     }
 }
 

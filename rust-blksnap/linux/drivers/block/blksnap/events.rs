@@ -64,6 +64,17 @@ impl Events {
         self.more.notify_all();
     }
 
+    /// Whoever has taken an event could not be told of it: it is there for the next one.
+    pub(crate) fn put_back(&self, event: Event) {
+        let mut queue = self.queue.lock();
+        // If there is no room it was the oldest one.
+        if queue.events.len() < KEPT {
+            let _ = queue.events.insert_within_capacity(0, event);
+        }
+        drop(queue);
+        self.more.notify_all();
+    }
+
     /// How many events there have been, taken or not.
     pub(crate) fn raised(&self) -> u64 {
         self.queue.lock().raised

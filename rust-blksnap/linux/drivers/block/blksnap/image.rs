@@ -25,6 +25,7 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::ordering::{Acquire, Full, Relaxed},
+        rcu,
         Arc, //
     },
 };
@@ -38,6 +39,8 @@ pub(crate) struct ImageIo {
 
 impl IoOwner for ImageIo {
     fn complete(io: EndedIo<Self>) {
+        // Whoever waits until nothing is in flight waits for this to return, too.
+        let _rcu = rcu::read_lock();
         let ImageIo { cow, original } = io.data();
         if let Some(bio) = io.part_of() {
             // The states first: a chunk goes back to the original only after the error is set.

@@ -36,6 +36,11 @@ impl Ranges {
         first.is_some_and(|r| r.start == 0 && r.end >= sectors.max(1))
     }
 
+    /// Whether all of `range`, which is not empty, is in the set.
+    pub(crate) fn covers(&self, range: Range<u64>) -> bool {
+        self.within(range.clone()).next() == Some(range)
+    }
+
     /// The parts of `range`, which is not empty, that are in the set, in order.
     pub(crate) fn within(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
         let first = self.0.partition_point(|r| r.end <= range.start);

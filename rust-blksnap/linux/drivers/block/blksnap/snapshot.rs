@@ -19,11 +19,12 @@ use crate::{
     tracker::{Device, Membership},
     wire,
 };
+use core::ops::Range;
 use kernel::{
     block::{
         bdev::{BlockDevice, FrozenFilesystem},
         bio_disk::{BioDisk, Geometry},
-        filter::Freezing,
+        filter::{self, Freezing},
     },
     debugfs,
     fs::File,
@@ -234,11 +235,17 @@ impl Snapshots {
         storage.append(path)
     }
 
-    /// Waits for something to happen to a snapshot.
-    pub(crate) fn wait(&self, request: &wire::Wait) -> Result<Event> {
+    /// Waits for something to happen to a snapshot, and calls `tell` with it. If that fails, it is
+    /// there for the next one who waits.
+    pub(crate) fn wait(
+        &self,
+        request: &wire::Wait,
+        tell: impl FnOnce(&Event) -> Result,
+    ) -> Result {
         let uuid = Uuid::from_bytes(request.uuid);
         let events = find(&mut self.list.lock(), uuid)?.events.clone();
-        events.wait(request.timeout_ms, request.code)
+        let event = events.wait(request.timeout_ms, request.code)?;
+        tell(&event).inspect_err(|_| events.put_back(event))
     }
 
     /// Adds a device.
@@ -390,7 +397,17 @@ impl Snapshots {
                 with_fs.push(partition, GFP_KERNEL)?;
             }
         }
-        sort_by_level(&mut with_fs);
+        sort_by_level(&mut with_fs, |bdev| bdev);
+        let mut members = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
+        let mut bdevs = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
+        for member in taken {
+            members.push(member, GFP_KERNEL)?;
+        }
+        sort_by_level(&mut members, |member| member.device.bdev());
+        for member in &members {
+            bdevs.push(member.device.bdev(), GFP_KERNEL)?;
+        }
+        let levels = levels(&bdevs)?;
         let mut frozen_fs = FrozenFilesystems(KVec::with_capacity(with_fs.len(), GFP_KERNEL)?);
         let mut freezing = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
         let mut frozen = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
@@ -398,18 +415,20 @@ impl Snapshots {
         for bdev in &with_fs {
             frozen_fs.0.push(bdev.freeze_filesystem()?, GFP_KERNEL)?;
         }
-        for member in taken {
-            if member.device.bdev().has_direct_access() {
-                // It had none when the filter was attached.
-                return Err(EOPNOTSUPP);
+        for level in levels {
+            for member in &members[level.clone()] {
+                if member.device.bdev().has_direct_access() {
+                    // It had none when the filter was attached.
+                    return Err(EOPNOTSUPP);
+                }
+                freezing.push(member.device.freeze()?, GFP_KERNEL)?;
             }
-            freezing.push(member.device.freeze()?, GFP_KERNEL)?;
+            for filter in freezing.drain_all() {
+                frozen.push(filter.wait()?, GFP_KERNEL)?;
+            }
+            filter::drain(&bdevs[level])?;
         }
-        for filter in freezing.drain_all() {
-            frozen.push(filter.wait()?, GFP_KERNEL)?;
-        }
-        for (filter, member) in frozen.iter_mut().zip(taken) {
-            filter.drain()?;
+        for (filter, member) in frozen.iter_mut().zip(&members) {
             if member.device.bdev().sectors() != member.cow.sectors {
                 // It was resized meanwhile.
                 return Err(EAGAIN);
@@ -423,7 +442,7 @@ impl Snapshots {
                 return Err(ENODEV);
             }
         }
-        for (filter, member) in frozen.iter_mut().zip(taken) {
+        for (filter, member) in frozen.iter_mut().zip(&members) {
             member.device.filter().begin_period(filter.state());
             filter.state().cow = Some(member.cow.clone());
             trace::blksnap_taken(member.device.bdev().dev_t());
@@ -494,18 +513,36 @@ impl Snapshots {
     }
 }
 
-/// Sorts devices so that each comes before those that it is on: to freeze a filesystem, or to thaw
+/// Sorts what has devices so that each comes before those that it is on: to freeze one, or to thaw
 /// it, may take I/O to what is below.
-fn sort_by_level(devices: &mut KVec<ARef<BlockDevice>>) {
-    for at in 0..devices.len() {
-        let rest = &devices[at..];
-        let is_on = |a: &BlockDevice, b: &BlockDevice| !a.overlaps(b) && a.is_on(b);
+fn sort_by_level<T>(all: &mut KVec<T>, bdev: impl Fn(&T) -> &BlockDevice) {
+    for at in 0..all.len() {
+        let rest = &all[at..];
         let top = rest
             .iter()
-            .position(|bdev| !rest.iter().any(|other| is_on(other, bdev)));
+            .position(|this| !rest.iter().any(|other| is_stacked(bdev(other), bdev(this))));
         // There is one, unless somebody builds a loop of devices right now.
-        devices.swap(at, at + top.unwrap_or(0));
+        all.swap(at, at + top.unwrap_or(0));
     }
+}
+
+/// Which of some sorted devices can be frozen at the same time, because none is on another one.
+fn levels(sorted: &[&BlockDevice]) -> Result<KVec<Range<usize>>> {
+    let mut levels = KVec::with_capacity(sorted.len(), GFP_KERNEL)?;
+    let mut start = 0;
+    for (end, bdev) in sorted.iter().enumerate() {
+        if sorted[start..end].iter().any(|upper| is_stacked(upper, bdev)) {
+            levels.push(start..end, GFP_KERNEL)?;
+            start = end;
+        }
+    }
+    levels.push(start..sorted.len(), GFP_KERNEL)?;
+    Ok(levels)
+}
+
+/// Whether a device is on another one, and not just on the same disk.
+fn is_stacked(upper: &BlockDevice, lower: &BlockDevice) -> bool {
+    !upper.overlaps(lower) && upper.is_on(lower)
 }
 
 /// Filesystems, in the order in which they were frozen. They are thawed in the opposite one.

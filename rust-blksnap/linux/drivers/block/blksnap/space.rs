@@ -104,6 +104,15 @@ impl Space {
     /// [`ENOSPC`] if this has been done [`SEGMENTS`] times, [`EFBIG`], [`ENOMEM`]. Nothing is added
     /// then.
     pub(crate) fn append(&self, pieces: impl Iterator<Item = Piece>) -> Result {
+        self.append_after(pieces, || ())
+    }
+
+    /// The same, and calls `ready` when nothing can fail any more and nobody sees them yet.
+    pub(crate) fn append_after(
+        &self,
+        pieces: impl Iterator<Item = Piece>,
+        ready: impl FnOnce(),
+    ) -> Result {
         let start = self.size();
         let mut size = start;
         let mut extents = KVVec::new();
@@ -124,6 +133,7 @@ impl Space {
             extents,
         };
         let free = self.segments.get(self.nr_segments()).ok_or(ENOSPC)?;
+        ready();
         free.populate(segment);
         // Whoever sees the size sees the extents.
         self.size.store(size, Release);

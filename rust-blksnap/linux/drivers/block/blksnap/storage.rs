@@ -288,36 +288,44 @@ impl Storage {
         }
         self.snapshots.unless_held(disks.iter().map(|d| &**d), || {
             let mut pieces = KVVec::with_capacity(found.len(), GFP_KERNEL)?;
+            let mut fresh = KVec::new();
             for f in found.iter() {
                 let piece = Piece {
-                    dev: self.index_of(&f.target)?,
+                    dev: self.index_of(&f.target, &mut fresh)?,
                     sector: f.sector,
                     sectors: f.sectors,
                 };
                 pieces.push(piece, GFP_KERNEL)?;
             }
-            self.space.append(pieces.into_iter())
+            let known = self.targets().count();
+            self.space.append_after(pieces.into_iter(), || {
+                for (target, slot) in fresh.into_iter().zip(&self.targets[known..]) {
+                    slot.populate(target);
+                }
+            })
         })?;
         found.clear();
         Ok(self.space.size() - before)
     }
 
-    /// The number of a target, which is given one if it has none.
-    fn index_of(&self, target: &Target) -> Result<usize> {
-        let known = self
-            .targets()
-            .position(|t| match (t.disk(), target.disk()) {
-                (Some(one), Some(other)) => *one == *other,
-                _ => false,
-            });
-        if let Some(index) = known {
+    /// The number of a target, or the one that it will have after those that are `fresh`.
+    fn index_of(&self, target: &Target, fresh: &mut KVec<Target>) -> Result<usize> {
+        let is_same = |t: &Target| match (t.disk(), target.disk()) {
+            (Some(one), Some(other)) => *one == *other,
+            _ => false,
+        };
+        if let Some(index) = self.targets().position(is_same) {
             return Ok(index);
         }
-        let index = self.targets().count();
-        self.targets
-            .get(index)
-            .ok_or(EMFILE)?
-            .populate(target.clone());
+        let known = self.targets().count();
+        if let Some(index) = fresh.iter().position(is_same) {
+            return Ok(known + index);
+        }
+        let index = known + fresh.len();
+        if index == self.targets.len() {
+            return Err(EMFILE);
+        }
+        fresh.push(target.clone(), GFP_KERNEL)?;
         Ok(index)
     }
 

@@ -51,8 +51,9 @@ impl IoLimits {
 ///
 /// # Invariants
 ///
-/// All instances are reference-counted through `bd_device`. The reference keeps the memory of the
-/// device and of its disk and queue; it does not keep the device from going away, after which I/O
+/// All instances are reference-counted through `bd_device`, and each reference comes with one to the
+/// module of the disk's driver. Together they keep the memory of the device and of its disk and
+/// queue, and the driver's operations. They do not keep the device from going away, after which I/O
 /// to it fails.
 #[repr(transparent)]
 pub struct BlockDevice(Opaque<bindings::block_device>);
@@ -67,17 +68,24 @@ unsafe impl Sync for BlockDevice {}
 // block device by, and `put_device()` frees it only with the last reference.
 unsafe impl AlwaysRefCounted for BlockDevice {
     fn inc_ref(&self) {
-        // SAFETY: By the type invariants the device has a reference, so the pointer is valid.
-        unsafe { bindings::get_device(&raw mut (*self.as_raw()).bd_device) };
+        // SAFETY: By the type invariants the device has a reference, and so has the module.
+        unsafe {
+            bindings::__module_get(self.owner());
+            bindings::get_device(&raw mut (*self.as_raw()).bd_device);
+        }
     }
 
     unsafe fn dec_ref(obj: NonNull<Self>) {
-        // SAFETY: The caller owns a reference, and gives it up with this call.
+        // SAFETY: The caller owns a reference, so that the device is valid.
+        let owner = unsafe { obj.as_ref() }.owner();
+        // SAFETY: The caller gives its reference up with this call. The last one may call the
+        // driver, so that its module goes later.
         unsafe {
             bindings::put_device(
                 &raw mut (*obj.cast::<bindings::block_device>().as_ptr()).bd_device,
-            )
-        };
+            );
+            bindings::module_put(owner);
+        }
     }
 }
 
@@ -94,7 +102,8 @@ impl BlockDevice {
     ///
     /// # Safety
     ///
-    /// `ptr` must point to a block device that has a reference for all of `'a`.
+    /// `ptr` must point to a block device that has a reference for all of `'a`, and so must the module
+    /// of its driver: somebody has it open, or it is not gone yet.
     pub unsafe fn from_raw<'a>(ptr: *mut bindings::block_device) -> &'a Self {
         // SAFETY: The caller guarantees validity, and the type is transparent.
         // INVARIANT: The caller guarantees the reference.
@@ -104,6 +113,13 @@ impl BlockDevice {
     /// The C struct.
     pub fn as_raw(&self) -> *mut bindings::block_device {
         self.0.get()
+    }
+
+    /// The module of the disk's driver, or null if that is built in.
+    fn owner(&self) -> *mut bindings::module {
+        // SAFETY: By the type invariants the device, its disk and the operations are valid, which
+        // are not changed.
+        unsafe { (*(*(*self.as_raw()).bd_disk).fops).owner }
     }
 
     /// Major and minor number in one, as the C side has them (`dev_t`).
@@ -208,14 +224,15 @@ impl BlockDevice {
 
     /// The block device that a file is.
     pub fn of_file(file: &LocalFile) -> Option<&Self> {
-        // SAFETY: The file is valid, and its mapping, the host of that and its type are not changed
-        // while it is open. That of a block special file is the block device's own inode.
+        // SAFETY: The file is valid, and its mapping and the host of that are not changed while it is
+        // open. If the host is not a device's own inode, the file is of another kind, or was opened
+        // for its path only.
         unsafe {
             let inode = (*(*file.as_ptr()).f_mapping).host;
-            if u32::from((*inode).i_mode) & bindings::S_IFMT != bindings::S_IFBLK {
+            if !bindings::sb_is_blkdev_sb((*inode).i_sb) {
                 return None;
             }
-            // An open file has a reference to its block device.
+            // An open file has a reference to its block device and to the module.
             Some(Self::from_raw(bindings::file_bdev(file.as_ptr())))
         }
     }
@@ -254,7 +271,9 @@ impl BlockDevice {
                 bindings::kobject_get_unless_zero(&raw mut (*bdev.as_ptr()).bd_device.kobj)
             };
             if !device.is_null() {
-                // SAFETY: The reference was taken just above.
+                // SAFETY: The disk's module has a reference, since the disk has.
+                unsafe { bindings::__module_get(self.owner()) };
+                // SAFETY: The references were taken just above.
                 return Some(unsafe { ARef::from_raw(bdev.cast()) });
             }
         }

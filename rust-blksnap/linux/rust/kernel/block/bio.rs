@@ -224,7 +224,8 @@ pub struct BioList {
 // SAFETY: The list owns its bios, and a `Bio` is `Send`.
 unsafe impl Send for BioList {}
 
-// SAFETY: `&BioList` gives no access to the bios.
+// SAFETY: `&BioList` gives no access to the bios but to walk along the list, which only `&mut`
+// changes.
 unsafe impl Sync for BioList {}
 
 impl Default for BioList {
@@ -413,7 +414,7 @@ impl SharedBio {
         self.for_each_part_to_fill(range, |dst, len| {
             // SAFETY: `dst` is valid for `len` bytes. The memory belongs to the submitter, who
             // knows that it is written until completion.
-            unsafe { ptr::write_bytes(dst, 0, len) }
+            unsafe { raw_zero(dst, len) }
         });
     }
 
@@ -422,9 +423,8 @@ impl SharedBio {
         let mut from = from;
         self.for_each_part_to_fill(range, |dst, len| {
             pages.for_each_part(from..from + len, |src, off, n| {
-                // SAFETY: Both are valid for `n` bytes, and different memory: one is the
-                // submitter's, the other ours.
-                unsafe { ptr::copy_nonoverlapping(src, dst.add(off), n) }
+                // SAFETY: Both are valid for `n` bytes; `dst` as in `zero()`.
+                unsafe { raw_copy(dst.add(off), src, n) }
             });
             from += len;
         });
@@ -435,9 +435,8 @@ impl SharedBio {
         let mut left = bytes;
         self.bio.for_each_part(at..at + left.len(), |src, len| {
             let (dst, rest) = core::mem::take(&mut left).split_at_mut(len);
-            // SAFETY: `src` is valid for `len` bytes of the submitter's memory, and `dst` is not
-            // within it.
-            unsafe { ptr::copy_nonoverlapping(src, dst.as_mut_ptr(), len) };
+            // SAFETY: Both are valid for `len` bytes, and nobody else has access to `dst`.
+            unsafe { raw_copy(dst.as_mut_ptr(), src, len) };
             left = rest;
         });
     }
@@ -447,8 +446,8 @@ impl SharedBio {
         let mut left = bytes;
         self.for_each_part_to_fill(at..at + left.len(), |dst, len| {
             let (src, rest) = left.split_at(len);
-            // SAFETY: As in `zero()`, and `src` is not within the submitter's memory.
-            unsafe { ptr::copy_nonoverlapping(src.as_ptr(), dst, len) };
+            // SAFETY: Both are valid for `len` bytes; `dst` as in `zero()`.
+            unsafe { raw_copy(dst, src.as_ptr(), len) };
             left = rest;
         });
     }
@@ -467,6 +466,30 @@ impl Drop for SharedBio {
             _ => result.and(Err(EIO)),
         });
     }
+}
+
+/// Fills memory that is used for I/O with zeroes.
+///
+/// # Safety
+///
+/// `dst` must be valid for `len` bytes, to which there must be no reference. Devices and other
+/// processors may have access to them at the same time.
+unsafe fn raw_zero(dst: *mut u8, len: usize) {
+    // SAFETY: By the safety requirements. C, unlike `ptr::write_bytes()`, lets others look.
+    unsafe { bindings::memset(dst.cast(), 0, len) };
+}
+
+/// Copies memory that is used for I/O: to it, from it, or within it.
+///
+/// # Safety
+///
+/// Both pointers must be valid for `len` bytes. There must be no reference to those of `dst` but the
+/// caller's, and none to those of `src` that allows them to be written. Devices and other processors
+/// may have access to what is not borrowed at the same time: what is copied is then what any of them
+/// has written, byte by byte.
+unsafe fn raw_copy(dst: *mut u8, src: *const u8, len: usize) {
+    // SAFETY: By the safety requirements. C, unlike `ptr::copy()`, lets others look and write.
+    unsafe { bindings::memmove(dst.cast(), src.cast(), len) };
 }
 
 /// Memory that I/O goes to and comes from. Its content can only be copied, never borrowed, since a
@@ -492,7 +515,7 @@ impl Pages {
     pub fn zero(&self, range: Range<usize>) {
         self.for_each_part(range, |addr, _, len| {
             // SAFETY: `addr` is valid for `len` bytes, and no reference to the content exists.
-            unsafe { ptr::write_bytes(addr, 0, len) }
+            unsafe { raw_zero(addr, len) }
         });
     }
 
@@ -500,8 +523,8 @@ impl Pages {
     pub fn read(&self, at: usize, bytes: &mut [u8]) {
         self.for_each_part(at..at + bytes.len(), |src, off, len| {
             let dst = &mut bytes[off..off + len];
-            // SAFETY: `src` is valid for `len` bytes, and `dst` is other memory.
-            unsafe { ptr::copy_nonoverlapping(src, dst.as_mut_ptr(), len) }
+            // SAFETY: Both are valid for `len` bytes, and nobody else has access to `dst`.
+            unsafe { raw_copy(dst.as_mut_ptr(), src, len) }
         });
     }
 
@@ -893,12 +916,17 @@ impl<T: IoOwner> Drop for Io<T> {
 }
 
 /// An I/O of our own that has ended, and cannot be submitted again.
+///
+/// # Invariants
+///
+/// The I/O was submitted, and has ended.
 pub struct EndedIo<T: IoOwner>(Io<T>);
 
 impl<T: IoOwner> EndedIo<T> {
     /// Whether it succeeded.
     pub fn result(&self) -> Result {
-        // SAFETY: By the type invariants of `Io` the bio is valid.
+        // SAFETY: By the type invariants of `Io` the bio is valid, and by our own nobody writes to
+        // it any more.
         let status = unsafe { (*self.0 .0.as_ptr()).bi_status };
         // SAFETY: Takes any status.
         to_result(unsafe { bindings::blk_status_to_errno(status) })

@@ -9,7 +9,7 @@
 //! ```ignore
 //! let freezing = attached.freeze()?;      // New submitters wait from here on.
 //! let mut frozen = freezing.wait()?;      // Nobody is inside any more.
-//! frozen.drain();                         // What was let through has completed.
+//! drain(&[attached.bdev()])?;             // What was let through has completed.
 //! *frozen.state() = Some(snapshot);
 //! drop(frozen);                           // Submitters go on, and see the new state.
 //! ```
@@ -63,7 +63,7 @@ pub trait Filter: Send + Sync + Sized + 'static {
     /// The filter is off its device, which may have gone.
     fn detach(this: Arc<Attached<Self>>);
 
-    /// A command from user space with its argument.
+    /// A command from user space with its argument. The filter may be detached meanwhile.
     fn ctl(
         this: ArcBorrow<'_, Attached<Self>>,
         cmd: u32,
@@ -106,6 +106,7 @@ impl<F: Filter> Attached<F> {
         filter: impl PinInit<F, Error>,
         state: F::State,
     ) -> impl PinInit<Self, Error> {
+        let device = bdev.as_raw();
         try_pin_init!(Self {
             bdev,
             state: UnsafeCell::new(state),
@@ -114,8 +115,8 @@ impl<F: Filter> Attached<F> {
             flt <- Opaque::try_ffi_init(|flt: *mut bindings::blkfilter| {
                 // SAFETY: `flt` is valid for writes, and zeroes are a valid value.
                 unsafe { core::ptr::write_bytes(flt, 0, 1) };
-                // SAFETY: `flt` is valid, zeroed and pinned.
-                to_result(unsafe { bindings::blkfilter_init(flt) })
+                // SAFETY: `flt` is valid, zeroed and pinned, and `bdev` keeps the device.
+                to_result(unsafe { bindings::blkfilter_init(flt, device) })
             }),
         })
     }
@@ -145,8 +146,8 @@ impl<F: Filter> Attached<F> {
 
     /// # Safety
     ///
-    /// `flt` must be the `flt` of an `Attached<F>` within an `Arc` that is owned by the C side, and
-    /// stay owned by it for `'a`.
+    /// `flt` must be the `flt` of an `Attached<F>` within an `Arc` of which the C side has a reference
+    /// for `'a`.
     unsafe fn borrow<'a>(flt: *mut bindings::blkfilter) -> ArcBorrow<'a, Self> {
         // SAFETY: By the safety requirements `flt` is within an `Attached<F>`, and that within an
         // `Arc` with a reference for `'a`.
@@ -207,24 +208,25 @@ impl<F: Filter> Frozen<F> {
         unsafe { &mut *self.0 .0.state.get() }
     }
 
-    /// Waits for what the filter has let through to be completed by the device.
-    ///
-    /// See `blkfilter_drain()` in [`block/blk-filter.c`](srctree/block/blk-filter.c) for the
-    /// limits.
-    ///
-    /// # Errors
-    ///
-    /// [`ETIMEDOUT`] if that takes too long.
-    pub fn drain(&self) -> Result {
-        // SAFETY: The device is valid.
-        to_result(unsafe { bindings::blkfilter_drain(self.0 .0.bdev.as_raw()) })
-    }
-
     /// Whether the filter is off its device. If not, [`Filter::detach`] is still to come.
     pub fn is_detached(&self) -> bool {
         // SAFETY: Initialised by the type invariants of `Attached`.
         unsafe { bindings::blkfilter_is_detached(self.0 .0.flt.get()) }
     }
+}
+
+/// Waits for the requests that devices are working on, none of which is stacked on another one. What
+/// their filters have let through before they were frozen has been completed then.
+///
+/// # Errors
+///
+/// [`ETIMEDOUT`] if that takes too long.
+pub fn drain(devices: &[&BlockDevice]) -> Result {
+    // SAFETY: A reference to a block device is a pointer to the C struct, and C does not write to
+    // the array. The devices stay for the call.
+    to_result(unsafe {
+        bindings::blkfilter_drain(devices.as_ptr().cast_mut().cast(), devices.len().try_into()?)
+    })
 }
 
 /// The registration of a filter driver.
@@ -270,6 +272,8 @@ impl<F: Filter> Registration<F> {
             gone: Some(Self::gone),
             detach: Some(Self::detach),
             ctl: Some(Self::ctl),
+            get: Some(Self::get),
+            put: Some(Self::put),
             submit_bio: Some(Self::submit_bio),
             ..pin_init::zeroed()
         }
@@ -333,14 +337,39 @@ impl<F: Filter> Registration<F> {
 
     /// # Safety
     ///
-    /// `flt` must be attached and stay for the call, for which `len` must be valid.
+    /// `flt` must be attached, and stay for the call.
+    unsafe extern "C" fn get(flt: *mut bindings::blkfilter) {
+        // SAFETY: The C side gives what `attach()` gave it, and owns it for the call.
+        let this: Arc<_> = unsafe { Attached::<F>::borrow(flt) }.into();
+        // Until `put()`.
+        let _ = Arc::into_raw(this);
+    }
+
+    /// # Safety
+    ///
+    /// `flt` must have been given to `get()`, once for each call.
+    unsafe extern "C" fn put(flt: *mut bindings::blkfilter) {
+        // SAFETY: The reference is that of a `get()`.
+        drop(unsafe {
+            Arc::from_raw(crate::container_of!(
+                Opaque::cast_from(flt),
+                Attached<F>,
+                flt
+            ))
+        });
+    }
+
+    /// # Safety
+    ///
+    /// `flt` must have been given to `get()`, and to no `put()` during the call, for which `len` must
+    /// be valid.
     unsafe extern "C" fn ctl(
         flt: *mut bindings::blkfilter,
         cmd: c_uint,
         buf: *mut c_void,
         len: *mut u32,
     ) -> c_int {
-        // SAFETY: The C side gives what `attach()` gave it, and owns it for the call.
+        // SAFETY: The C side has a reference from `get()` for the call.
         let this = unsafe { Attached::borrow(flt) };
         // SAFETY: `len` is valid for the call.
         let len = unsafe { &mut *len };
@@ -366,9 +395,14 @@ impl<F: Filter> Registration<F> {
         let state = unsafe { &*this.state.get() };
         // SAFETY: The bio is given to us, and given back below if it is to pass.
         match F::submit_bio(&this, state, unsafe { Bio::from_raw(bio) }) {
-            Some(bio) => {
-                let _ = bio.into_raw();
-                true
+            Some(back) => {
+                let back = back.into_raw();
+                if back == bio {
+                    return true;
+                }
+                // SAFETY: A bio that the filter has taken over before, and gives back.
+                unsafe { bindings::blkfilter_resubmit_bio(back) };
+                false
             }
             None => false,
         }
@@ -378,7 +412,8 @@ impl<F: Filter> Registration<F> {
 #[pinned_drop]
 impl<F: Filter> PinnedDrop for Registration<F> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered by the type invariants. Attached filters hold the module.
+        // SAFETY: Registered by the type invariants. What is attached still is detached by this, so
+        // that nobody uses `ops` afterwards.
         unsafe { bindings::blkfilter_unregister(self.ops.get()) };
     }
 }
