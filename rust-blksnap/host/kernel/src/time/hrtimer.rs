@@ -71,7 +71,10 @@ pub struct ArcHrTimerHandle<T> {
 
 impl<T> Drop for ArcHrTimerHandle<T> {
     fn drop(&mut self) {
-        assert!(!self.running.get(), "a timer that somebody needs is stopped");
+        assert!(
+            !self.running.get(),
+            "a timer that somebody needs is stopped"
+        );
     }
 }
 

@@ -237,11 +237,7 @@ impl Snapshots {
 
     /// Waits for something to happen to a snapshot, and calls `tell` with it. If that fails, it is
     /// there for the next one who waits.
-    pub(crate) fn wait(
-        &self,
-        request: &wire::Wait,
-        tell: impl FnOnce(&Event) -> Result,
-    ) -> Result {
+    pub(crate) fn wait(&self, request: &wire::Wait, tell: impl FnOnce(&Event) -> Result) -> Result {
         let uuid = Uuid::from_bytes(request.uuid);
         let events = find(&mut self.list.lock(), uuid)?.events.clone();
         let event = events.wait(request.timeout_ms, request.code)?;
@@ -531,7 +527,10 @@ fn levels(sorted: &[&BlockDevice]) -> Result<KVec<Range<usize>>> {
     let mut levels = KVec::with_capacity(sorted.len(), GFP_KERNEL)?;
     let mut start = 0;
     for (end, bdev) in sorted.iter().enumerate() {
-        if sorted[start..end].iter().any(|upper| is_stacked(upper, bdev)) {
+        if sorted[start..end]
+            .iter()
+            .any(|upper| is_stacked(upper, bdev))
+        {
             levels.push(start..end, GFP_KERNEL)?;
             start = end;
         }

@@ -225,7 +225,10 @@ pub fn drain(devices: &[&BlockDevice]) -> Result {
     // SAFETY: A reference to a block device is a pointer to the C struct, and C does not write to
     // the array. The devices stay for the call.
     to_result(unsafe {
-        bindings::blkfilter_drain(devices.as_ptr().cast_mut().cast(), devices.len().try_into()?)
+        bindings::blkfilter_drain(
+            devices.as_ptr().cast_mut().cast(),
+            devices.len().try_into()?,
+        )
     })
 }
 

@@ -44,9 +44,10 @@ const IDLE: u32 = 8;
 /// Further repeats are made until all have taken so long together.
 const ENOUGH: Duration = Duration::from_millis(1000);
 
-/// How often one processor does the same before its time is taken: it needs a microsecond or two for
-/// an I/O to memory, and what is over in some milliseconds says nothing.
-const PASSES_OF_ONE: u64 = 8;
+/// What one processor does is done again until so many I/Os were made, or so many bytes: what is over
+/// in some milliseconds says nothing.
+const ENOUGH_IOS: u64 = 64 * KIB;
+const ENOUGH_BYTES: u64 = 2048 * MIB;
 
 /// How long devices are left alone before they are frozen. A filesystem that was frozen just before
 /// is frozen the sooner: it need not wait for readers under RCU again.
@@ -396,6 +397,13 @@ fn load(write: bool, block: u64, order: Order, area: u64, depth: usize, jobs: us
     }
 }
 
+/// How often one processor does a load before its time is taken.
+fn passes_of_one(load: &Load) -> u64 {
+    (ENOUGH_IOS / load.ios())
+        .min(ENOUGH_BYTES / load.bytes())
+        .max(1)
+}
+
 /// Writes all that a load touches.
 fn overwriting(load: &Load) -> Load {
     Load {
@@ -456,7 +464,7 @@ impl Bench {
         for mut planned in wanted {
             self.hurry(medium, &mut planned);
             if self.args.share == Some(Share::One) && !self.args.quick {
-                planned.load.passes = PASSES_OF_ONE;
+                planned.load.passes = passes_of_one(&planned.load);
             }
             if planned.systems.is_empty() {
                 continue;
@@ -893,6 +901,15 @@ mod tests {
             (Medium::FixedLatency, fixed_latency()),
             (Medium::Ramdisk, ramdisk()),
         ]
+    }
+
+    #[test]
+    fn one_processor_does_enough_and_not_too_much() {
+        let passes = |block, area| passes_of_one(&load(true, block, Order::Random, area, 1, 1));
+        assert_eq!(passes(4 * KIB, 64 * MIB), 4);
+        assert_eq!(passes(4 * KIB, 1024 * MIB), 1);
+        assert_eq!(passes(64 * KIB, 128 * MIB), 16);
+        assert_eq!(passes(MIB, 256 * MIB), 8);
     }
 
     #[test]
