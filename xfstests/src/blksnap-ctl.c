@@ -20,6 +20,7 @@
  *   blksnap-ctl wait-as-ever UUID MS       ... as clients that know of two kinds
  *   blksnap-ctl cbt DEV                    prints what is known of tracking
  *   blksnap-ctl map DEV                    prints the runs of the change map
+ *   blksnap-ctl map-into DEV FILE          has the map written into a mapping of FILE
  *   blksnap-ctl dirty DEV FIRST COUNT      in sectors
  *
  * Before the command, "-u UID" lets everything the kernel does with files be
@@ -28,6 +29,7 @@
  */
 #define _GNU_SOURCE
 #include <inttypes.h>
+#include <sys/mman.h>
 #include "blksnap-raw.h"
 #include "errname.h"
 
@@ -270,6 +272,26 @@ static int do_map(char **args)
 	return 0;
 }
 
+static int do_map_into(char **args)
+{
+	int fd = open(args[1], O_RDWR), got;
+	char arg[CBT_MAP_SIZE] = "";
+	void *map;
+
+	if (fd < 0)
+		return failed();
+	map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return failed();
+	put32(arg, CBT_MAP_LENGTH, 4096);
+	put_ptr(arg, CBT_MAP_BUFFER, map);
+	got = filter_command(args[0], COMMAND_CBT_MAP, arg, sizeof(arg), NULL);
+	if (got < 0)
+		return failed();
+	printf("map of %s\n", got ? "some blocks" : "nothing");
+	return 0;
+}
+
 static int do_dirty(char **args)
 {
 	uint64_t range[2] = { strtoull(args[1], NULL, 0),
@@ -294,7 +316,8 @@ static const struct {
 	{ "destroy", 1, do_destroy }, { "info", 1, do_info },
 	{ "collect", 0, do_collect }, { "wait", 2, do_wait },
 	{ "wait-as-ever", 2, do_wait_as_ever },
-	{ "cbt", 1, do_cbt }, { "map", 1, do_map }, { "dirty", 3, do_dirty },
+	{ "cbt", 1, do_cbt }, { "map", 1, do_map },
+	{ "map-into", 2, do_map_into }, { "dirty", 3, do_dirty },
 };
 
 int main(int argc, char **argv)

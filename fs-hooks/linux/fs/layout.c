@@ -358,11 +358,13 @@ int bmap_pin_layout(struct file *file, struct layout_context *ctx)
 	 * What was allocated a moment ago has to survive a crash.  It may have
 	 * been another file's before: that one has to be without it on disk.
 	 */
-	if (!down_read_trylock(&sb->s_umount))
+	if (down_read_trylock(&sb->s_umount)) {
+		sync_inodes_sb(sb);
+		up_read(&sb->s_umount);
+	} else if (!(ctx->require & LAYOUT_FOR_SWAP)) {
 		return layout_refuse(ctx, -EAGAIN,
 				     "is on a filesystem that is being frozen or mounted anew");
-	sync_inodes_sb(sb);
-	up_read(&sb->s_umount);
+	}
 	error = write_inode_now(inode, 1);
 	if (!error)
 		error = sync_blockdev(sb->s_bdev);

@@ -418,8 +418,61 @@ static void filter_test_freeze(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, bed->wrote_while_frozen);
 }
 
+struct filter_test_waiter {
+	struct work_struct	work;
+	int			ret;
+};
+
+static void filter_test_wait(struct work_struct *work)
+{
+	struct filter_test_waiter *waiter =
+		container_of(work, struct filter_test_waiter, work);
+
+	WRITE_ONCE(waiter->ret, blkfilter_freeze_wait(&one.flt));
+}
+
 /* What such a device is working on is counted by nobody but the filter. */
 static void filter_test_freeze_waits(struct kunit *test)
+{
+	DECLARE_COMPLETION_ONSTACK(done);
+	struct filter_test_waiter waiter;
+	struct bed *bed = test->priv;
+	struct bio_vec vec;
+	struct bio bio;
+
+	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-one"));
+	bio_init(&bio, bed->disk->part0, &vec, 1, REQ_OP_WRITE);
+	__bio_add_page(&bio, ZERO_PAGE(0), SECTOR_SIZE, 0);
+	bio.bi_end_io = filter_test_end_io;
+	bio.bi_private = &done;
+	bed->keep = true;
+	submit_bio(&bio);
+	bed->keep = false;
+	KUNIT_ASSERT_NOT_NULL(test, bed->kept);
+
+	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_start(&one.flt));
+	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_wait_submitters(&one.flt));
+	waiter.ret = -EINPROGRESS;
+	INIT_WORK_ONSTACK(&waiter.work, filter_test_wait);
+	schedule_work(&waiter.work);
+	/* Long enough to find out that nobody has to be waited for. */
+	synchronize_rcu();
+	KUNIT_EXPECT_EQ(test, -EINPROGRESS, READ_ONCE(waiter.ret));
+
+	/* What the device splits off, or sends another way, has passed. */
+	submit_bio_noacct(bed->kept);
+	KUNIT_EXPECT_TRUE(test, completion_done(&done));
+	KUNIT_EXPECT_EQ(test, one.seen, 1);
+	KUNIT_EXPECT_EQ(test, bed->writes, 2);
+	flush_work(&waiter.work);
+	destroy_work_on_stack(&waiter.work);
+	KUNIT_EXPECT_EQ(test, 0, waiter.ret);
+	blkfilter_unfreeze(&one.flt);
+	bio_uninit(&bio);
+}
+
+/* To be taken off, a filter need not wait for the device. */
+static void filter_test_detach_busy(struct kunit *test)
 {
 	DECLARE_COMPLETION_ONSTACK(done);
 	struct bed *bed = test->priv;
@@ -436,19 +489,12 @@ static void filter_test_freeze_waits(struct kunit *test)
 	bed->keep = false;
 	KUNIT_ASSERT_NOT_NULL(test, bed->kept);
 
-	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_start(&one.flt));
-	/* If nobody holds the filter, that is known after this. */
-	synchronize_rcu();
-	synchronize_rcu();
-	KUNIT_EXPECT_FALSE(test, percpu_ref_is_zero(&one.flt.ref));
-
-	/* What the device splits off, or sends another way, has passed. */
-	submit_bio_noacct(bed->kept);
-	KUNIT_EXPECT_TRUE(test, completion_done(&done));
-	KUNIT_EXPECT_EQ(test, one.seen, 1);
-	KUNIT_EXPECT_EQ(test, bed->writes, 2);
-	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_wait(&one.flt));
-	blkfilter_unfreeze(&one.flt);
+	KUNIT_EXPECT_EQ(test, 0, bed_detach(bed, "kunit-one"));
+	tap_release(&one);
+	KUNIT_EXPECT_FALSE(test, completion_done(&done));
+	bio_endio(bed->kept);
+	wait_for_completion(&done);
+	KUNIT_EXPECT_EQ(test, bio.bi_status, BLK_STS_OK);
 	bio_uninit(&bio);
 }
 
@@ -621,6 +667,7 @@ static struct kunit_case filter_test_cases[] = {
 	KUNIT_CASE(filter_test_take_over),
 	KUNIT_CASE(filter_test_freeze),
 	KUNIT_CASE(filter_test_freeze_waits),
+	KUNIT_CASE(filter_test_detach_busy),
 	KUNIT_CASE(filter_test_fails),
 	KUNIT_CASE(filter_test_unregister),
 	KUNIT_CASE(filter_test_detach_frozen),

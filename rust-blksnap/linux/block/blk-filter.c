@@ -14,7 +14,6 @@
  */
 #include <linux/bio.h>
 #include <linux/blk-filter.h>
-#include <linux/blk-integrity.h>
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
 #include <linux/export.h>
@@ -49,17 +48,66 @@ static void blkfilter_ref_zero(struct percpu_ref *ref)
 }
 
 /*
- * What is written to a device that keeps no count of it: the device gets a
- * clone, whose end is seen.
+ * What a device is working on that keeps no count of it.  It gets clones, whose
+ * ends are seen.  They may end after the filter is gone.
  */
+struct blkfilter_count {
+	refcount_t		refs;		/* the filter's, and clones' */
+	struct gendisk		*disk;		/* to compare only */
+	struct bio_set		clones;
+	struct work_struct	free_work;
+};
+
 struct blkfilter_clone {
-	struct blkfilter	*flt;		/* with a reference */
+	struct blkfilter_count	*count;
 	struct bio		*bio;
 	struct bio		clone;
 };
 
 /* Enough for one to be on its way while memory is short. */
 #define BLKFILTER_CLONES	4
+
+static void blkfilter_count_free(struct work_struct *work)
+{
+	struct blkfilter_count *count =
+		container_of(work, struct blkfilter_count, free_work);
+
+	bioset_exit(&count->clones);
+	kfree(count);
+}
+
+static struct blkfilter_count *blkfilter_count_alloc(struct gendisk *disk)
+{
+	struct blkfilter_count *count = kzalloc_obj(*count);
+	int ret;
+
+	if (!count)
+		return ERR_PTR(-ENOMEM);
+	ret = bioset_init(&count->clones, BLKFILTER_CLONES,
+			  offsetof(struct blkfilter_clone, clone), 0);
+	if (ret) {
+		kfree(count);
+		return ERR_PTR(ret);
+	}
+	INIT_WORK(&count->free_work, blkfilter_count_free);
+	refcount_set(&count->refs, 1);
+	count->disk = disk;
+	return count;
+}
+
+/* In any context. */
+static void blkfilter_count_put(struct blkfilter_count *count)
+{
+	if (refcount_dec_and_test(&count->refs))
+		schedule_work(&count->free_work);
+	else if (wq_has_sleeper(&blkfilter_wait))
+		wake_up_all(&blkfilter_wait);
+}
+
+static bool blkfilter_is_idle(struct blkfilter *flt)
+{
+	return !flt->count || refcount_read(&flt->count->refs) == 1;
+}
 
 /**
  * blkfilter_init - initialise the core's part of a filter
@@ -77,23 +125,22 @@ int blkfilter_init(struct blkfilter *flt, struct block_device *bdev)
 	mutex_init(&flt->lock);
 	INIT_LIST_HEAD(&flt->list);
 	flt->bdev = bdev;
+	ret = percpu_ref_init(&flt->ref, blkfilter_ref_zero,
+			      PERCPU_REF_ALLOW_REINIT, GFP_KERNEL);
+	if (ret)
+		return ret;
 	/*
 	 * Requests are counted by their queue, and a device that has done its
 	 * I/O when it returns needs no count.
 	 */
-	flt->counts = bdev_test_flag(bdev, BD_HAS_SUBMIT_BIO) &&
-		      !bdev_synchronous(bdev);
-	if (flt->counts) {
-		ret = bioset_init(&flt->clones, BLKFILTER_CLONES,
-				  offsetof(struct blkfilter_clone, clone), 0);
-		if (ret)
-			return ret;
+	if (bdev_test_flag(bdev, BD_HAS_SUBMIT_BIO) && !bdev_synchronous(bdev)) {
+		flt->count = blkfilter_count_alloc(bdev->bd_disk);
+		if (IS_ERR(flt->count)) {
+			percpu_ref_exit(&flt->ref);
+			return PTR_ERR(flt->count);
+		}
 	}
-	ret = percpu_ref_init(&flt->ref, blkfilter_ref_zero,
-			      PERCPU_REF_ALLOW_REINIT, GFP_KERNEL);
-	if (ret)
-		bioset_exit(&flt->clones);
-	return ret;
+	return 0;
 }
 EXPORT_SYMBOL_GPL(blkfilter_init);
 
@@ -104,7 +151,8 @@ EXPORT_SYMBOL_GPL(blkfilter_init);
 void blkfilter_release(struct blkfilter *flt)
 {
 	percpu_ref_exit(&flt->ref);
-	bioset_exit(&flt->clones);
+	if (flt->count)
+		blkfilter_count_put(flt->count);
 	mutex_destroy(&flt->lock);
 }
 EXPORT_SYMBOL_GPL(blkfilter_release);
@@ -114,8 +162,9 @@ EXPORT_SYMBOL_GPL(blkfilter_release);
  * @flt: filter
  *
  * New submitters of modifications wait, or get %BLK_STS_AGAIN if they must
- * not wait.  To freeze several filters, start all of them before waiting for
- * the first: each wait takes an RCU grace period.
+ * not wait.  To freeze several filters on devices that are not stacked on each
+ * other, start all of them before waiting for the first: each wait takes an RCU
+ * grace period.
  *
  * Return: 0, -EBUSY if somebody else has frozen the filter, or -ENODEV if it is
  * detached.
@@ -135,7 +184,7 @@ int blkfilter_freeze_start(struct blkfilter *flt)
 EXPORT_SYMBOL_GPL(blkfilter_freeze_start);
 
 /**
- * blkfilter_freeze_wait - wait until no submitter is in a filter
+ * blkfilter_freeze_wait - wait until a filter is out of use
  * @flt: filter whose freeze was started by the caller
  *
  * On success all that ->submit_bio() let pass has been completed by a device
@@ -151,12 +200,31 @@ EXPORT_SYMBOL_GPL(blkfilter_freeze_start);
  */
 int blkfilter_freeze_wait(struct blkfilter *flt)
 {
+	if (!wait_event_timeout(blkfilter_wait,
+				percpu_ref_is_zero(&flt->ref) &&
+				blkfilter_is_idle(flt), 30 * HZ))
+		return -ETIMEDOUT;
+	return 0;
+}
+EXPORT_SYMBOL_GPL(blkfilter_freeze_wait);
+
+/**
+ * blkfilter_freeze_wait_submitters - wait until no submitter is in a filter
+ * @flt: filter whose freeze was started by the caller
+ *
+ * What has passed may be under way still.
+ *
+ * Return: 0, or -ETIMEDOUT after half a minute.  Either way the filter is to
+ * be unfrozen.
+ */
+int blkfilter_freeze_wait_submitters(struct blkfilter *flt)
+{
 	if (!wait_event_timeout(blkfilter_wait, percpu_ref_is_zero(&flt->ref),
 				30 * HZ))
 		return -ETIMEDOUT;
 	return 0;
 }
-EXPORT_SYMBOL_GPL(blkfilter_freeze_wait);
+EXPORT_SYMBOL_GPL(blkfilter_freeze_wait_submitters);
 
 /**
  * blkfilter_is_detached - whether a filter is off its device for good
@@ -202,7 +270,8 @@ EXPORT_SYMBOL_GPL(blkfilter_unfreeze);
  * @count: how many
  *
  * With their filters frozen, no modification is in flight afterwards.  All are
- * waited for at once: each wait takes an RCU grace period.
+ * waited for at once: each wait takes an RCU grace period.  One that is done
+ * goes on with reads while others are waited for.
  *
  * A loop device completes nothing while the filesystem of its file is frozen,
  * which the caller may have done.  Hence the limit.
@@ -224,14 +293,11 @@ int blkfilter_drain(struct block_device **bdevs, unsigned int count)
 	}
 	for (i = 0; i < count; i++) {
 		q = bdev_get_queue(bdevs[i]);
-		if (queue_is_mq(q) && !ret &&
-		    !blk_mq_freeze_queue_wait_timeout(q, 30 * HZ))
+		if (!queue_is_mq(q))
+			continue;
+		if (!ret && !blk_mq_freeze_queue_wait_timeout(q, 30 * HZ))
 			ret = -ETIMEDOUT;
-	}
-	for (i = 0; i < count; i++) {
-		q = bdev_get_queue(bdevs[i]);
-		if (queue_is_mq(q))
-			blk_mq_unfreeze_queue_non_owner(q);
+		blk_mq_unfreeze_queue_non_owner(q);
 	}
 	memalloc_noio_restore(memflags);
 	return ret;
@@ -274,7 +340,7 @@ static void blkfilter_end_clone(struct bio *clone)
 {
 	struct blkfilter_clone *io =
 		container_of(clone, struct blkfilter_clone, clone);
-	struct blkfilter *flt = io->flt;
+	struct blkfilter_count *count = io->count;
 	struct bio *bio = io->bio;
 
 	if (clone->bi_status)
@@ -283,50 +349,53 @@ static void blkfilter_end_clone(struct bio *clone)
 		bio->bi_iter.bi_sector = clone->bi_iter.bi_sector;
 	bio_put(clone);
 	bio_endio(bio);
-	percpu_ref_put(&flt->ref);
+	blkfilter_count_put(count);
 }
 
-/* A path of a multipath device has failed, and it comes back to the disk. */
+/*
+ * A path of a multipath device has failed, and a clone, or what was split off
+ * from one, comes back to the disk.
+ */
 static bool blkfilter_has_passed(struct bio *bio)
 {
+	struct gendisk *disk = bio->bi_bdev->bd_disk;
 	struct blkfilter_clone *io;
+	struct bio *parent;
 
+	while ((parent = bio_chained_to(bio)))
+		bio = parent;
 	if (bio->bi_end_io != blkfilter_end_clone)
 		return false;
 	io = container_of(bio, struct blkfilter_clone, clone);
-	return io->flt->bdev->bd_disk == bio->bi_bdev->bd_disk;
+	return io->count->disk == disk;
 }
 
-/* Takes over the reference to the filter, for as long as the device needs. */
 static void blkfilter_submit_counted(struct blkfilter *flt, struct bio *bio)
 {
+	const unsigned int accounted =
+		BIT(BIO_BPS_THROTTLED) | BIT(BIO_CGROUP_ACCT);
 	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT : GFP_NOIO;
 	struct blkfilter_clone *io;
 	struct bio *clone;
 
 	/* Whoever polls does not know of the clone. */
 	bio_clear_polled(bio);
-	clone = bio_alloc_clone(bio->bi_bdev, bio, gfp, &flt->clones);
-	if (!clone)
-		goto fail;
-	if (bio_integrity(bio) && bio_integrity_clone(clone, bio, gfp)) {
-		bio_put(clone);
-		goto fail;
+	clone = bio_alloc_clone(bio->bi_bdev, bio, gfp, &flt->count->clones);
+	if (!clone) {
+		bio->bi_status = bio->bi_opf & REQ_NOWAIT ? BLK_STS_AGAIN :
+							    BLK_STS_RESOURCE;
+		bio_endio(bio);
+		return;
 	}
+	refcount_inc(&flt->count->refs);
 	io = container_of(clone, struct blkfilter_clone, clone);
-	io->flt = flt;
+	io->count = flt->count;
 	io->bio = bio;
 	clone->bi_end_io = blkfilter_end_clone;
-	/* Of what the device splits off, too, the end is waited for. */
+	/* What is left of it if the device splits it is not new to anybody. */
+	clone->bi_flags |= bio->bi_flags & accounted;
 	bio_set_flag(clone, BIO_FILTERED);
 	blk_submit_bio_to_disk(clone);
-	return;
-
-fail:
-	bio->bi_status = bio->bi_opf & REQ_NOWAIT ? BLK_STS_AGAIN :
-						    BLK_STS_RESOURCE;
-	bio_endio(bio);
-	percpu_ref_put(&flt->ref);
 }
 
 /*
@@ -334,7 +403,7 @@ fail:
  * filter is held until the device's queue has the bio: a freeze waits for both
  * together.  If the queue splits the bio, what is left of it is submitted again
  * when the filter may be frozen already, and so passes it once more.  If there
- * is no queue, the filter is held until the bio has ended.
+ * is no queue, a freeze waits until the bio has ended.
  */
 void __blkfilter_submit_bio(struct bio *bio)
 {
@@ -358,11 +427,10 @@ void __blkfilter_submit_bio(struct bio *bio)
 	}
 
 	if (flt->ops->submit_bio(flt, bio)) {
-		if (flt->counts) {
+		if (flt->count)
 			blkfilter_submit_counted(flt, bio);
-			return;
-		}
-		blk_submit_bio_to_disk(bio);
+		else
+			blk_submit_bio_to_disk(bio);
 	}
 	percpu_ref_put(&flt->ref);
 }
@@ -497,18 +565,20 @@ static void blkfilter_detach(struct block_device *bdev, struct blkfilter *flt)
  *
  * A module's attached filters hold the module, so that it is enough to call
  * this on unload.  If a module fails to load after it has registered, somebody
- * may have attached a filter meanwhile: it is detached.
+ * may have attached a filter meanwhile: it is detached, and commands to it are
+ * waited for.
  */
 void blkfilter_unregister(struct blkfilter_operations *ops)
 {
 	struct blkfilter *flt, *next;
 
-	guard(rwsem_write)(&blkfilter_sem);
-
-	list_del(&ops->list);
-	list_for_each_entry_safe(flt, next, &blkfilters, list)
-		if (flt->ops == ops)
-			blkfilter_detach(flt->bdev, flt);
+	scoped_guard(rwsem_write, &blkfilter_sem) {
+		list_del(&ops->list);
+		list_for_each_entry_safe(flt, next, &blkfilters, list)
+			if (flt->ops == ops)
+				blkfilter_detach(flt->bdev, flt);
+	}
+	wait_event(blkfilter_wait, !atomic_read(&ops->commands));
 }
 EXPORT_SYMBOL_GPL(blkfilter_unregister);
 
@@ -641,8 +711,9 @@ int blkfilter_ioctl_detach(struct block_device *bdev,
 int blkfilter_ioctl_ctl(struct block_device *bdev,
 			struct blkfilter_ctl __user *argp)
 {
-	const struct blkfilter_operations *ops;
+	struct blkfilter_operations *ops;
 	struct blkfilter_ctl arg;
+	struct module *owner;
 	struct blkfilter *flt;
 	int ret;
 
@@ -659,14 +730,18 @@ int blkfilter_ioctl_ctl(struct block_device *bdev,
 		if (!ops->ctl)
 			return -ENOTTY;
 		/* An attached filter holds it. */
-		__module_get(ops->owner);
+		owner = ops->owner;
+		__module_get(owner);
+		atomic_inc(&ops->commands);
 		ops->get(flt);
 	}
 
 	/* Without the lock: access to user memory can take any time. */
 	ret = ops->ctl(flt, arg.cmd, u64_to_user_ptr(arg.opt), &arg.optlen);
 	ops->put(flt);
-	module_put(ops->owner);
+	if (atomic_dec_and_test(&ops->commands))
+		wake_up_all(&blkfilter_wait);
+	module_put(owner);
 	if (ret < 0)
 		return ret;
 

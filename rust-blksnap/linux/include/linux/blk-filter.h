@@ -6,13 +6,14 @@
 #ifndef _LINUX_BLK_FILTER_H
 #define _LINUX_BLK_FILTER_H
 
-#include <linux/bio.h>
+#include <linux/atomic.h>
 #include <linux/blk_types.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/percpu-refcount.h>
 
 struct blkfilter;
+struct blkfilter_count;
 struct module;
 
 /**
@@ -21,6 +22,7 @@ struct module;
  *	  BLKFILTER_NAME_LENGTH - 1 bytes
  * @owner: module that is held while a filter is attached
  * @list: used by the core
+ * @commands: used by the core: how many run
  * @attach: create a filter for a block device.  Returns it or an ERR_PTR().
  *	    May refuse a device that it cannot handle.  The core calls
  *	    nothing else on the filter before this has returned.
@@ -49,6 +51,7 @@ struct blkfilter_operations {
 	const char	*name;
 	struct module	*owner;
 	struct list_head list;
+	atomic_t	commands;
 	struct blkfilter *(*attach)(struct blkfilter_operations *ops,
 				    struct block_device *bdev);
 	int		(*may_detach)(struct blkfilter *flt);
@@ -63,13 +66,11 @@ struct blkfilter_operations {
 
 /**
  * struct blkfilter - a filter attached to a block device
- * @ref: held by every submitter while it is between the filter and the device,
- *	 and if @counts for what the device is working on
+ * @ref: held by every submitter while it is between the filter and the device
  * @ops: the driver
  * @list: what is attached
  * @bdev: the device; valid from ->attach() to ->detach()
- * @clones: what the device gets if @counts
- * @counts: whether the device keeps no count of what it is working on
+ * @count: of what the device is working on, if it keeps none itself
  * @lock: protects @frozen and @detached
  * @frozen: between blkfilter_freeze_start() and blkfilter_unfreeze()
  * @detached: the filter is off its device for good
@@ -80,11 +81,10 @@ struct blkfilter_operations {
  */
 struct blkfilter {
 	struct percpu_ref	ref;
-	const struct blkfilter_operations *ops;
+	struct blkfilter_operations *ops;
 	struct list_head	list;
 	struct block_device	*bdev;
-	struct bio_set		clones;
-	bool			counts;
+	struct blkfilter_count	*count;
 	struct mutex		lock;
 	bool			frozen;
 	bool			detached;
@@ -98,6 +98,7 @@ void blkfilter_release(struct blkfilter *flt);
 
 int blkfilter_freeze_start(struct blkfilter *flt);
 int blkfilter_freeze_wait(struct blkfilter *flt);
+int blkfilter_freeze_wait_submitters(struct blkfilter *flt);
 void blkfilter_unfreeze(struct blkfilter *flt);
 int blkfilter_drain(struct block_device **bdevs, unsigned int count);
 bool blkfilter_is_detached(struct blkfilter *flt);

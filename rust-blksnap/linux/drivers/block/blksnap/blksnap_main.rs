@@ -109,11 +109,12 @@ impl kernel::InPlaceModule for Blksnap {
         pin_init::pin_init_scope(move || {
             let snapshots = Snapshots::new()?;
             Ok(try_pin_init!(Self {
-                filter <- Registration::new(snapshots.clone()),
                 control <- MiscDeviceRegistration::register(
                     MiscDeviceOptions { name: c"blksnap-control" },
                     snapshots.clone(),
                 ),
+                // Last: what it is attached to meanwhile would have to be given up.
+                filter <- Registration::new(snapshots.clone()),
                 snapshots,
             }))
         })

@@ -447,10 +447,6 @@ impl Cow {
         if bio.sectors() == 0 || sector >= self.sectors {
             return Some(bio);
         }
-        if self.is_excluded(sector..sector + bio.sectors()) {
-            // The storage itself: a path to it may have failed, so that it is submitted once more.
-            return Some(bio);
-        }
         let first = self.chunk_of(sector);
         let last = self
             .chunk_of(sector + bio.sectors() - 1)
@@ -1174,8 +1170,8 @@ impl Cow {
             }
         }
 
-        // Whoever ended the last I/O has let go of us after this, and left the module: the last
-        // reference must go where it is possible to sleep.
+        // Whoever ended the last I/O has let go of us after this, and has nothing left to do but to
+        // return: the last reference must go where it is possible to sleep.
         rcu::synchronize_rcu();
     }
 }

@@ -31,7 +31,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     str::{CStr, CString},
-    sync::{aref::ARef, Arc, Mutex},
+    sync::{Arc, Mutex},
     uaccess::{UserPtr, UserSlice},
     uuid::Uuid,
     workqueue::{queue_flags, OwnedQueue},
@@ -262,6 +262,7 @@ impl Snapshots {
         match &*member {
             Membership::None { .. } => {}
             Membership::Added(other) if *other == uuid => return Err(EALREADY),
+            Membership::Detached => return Err(ENODEV),
             _ => return Err(EBUSY),
         }
         snapshot.devices.push(device.clone(), GFP_KERNEL)?;
@@ -385,33 +386,37 @@ impl Snapshots {
     /// Begins to copy what is written, from the same moment on for all devices.
     fn hold(&self, taken: &[Taken]) -> Result {
         // All memory first: none may be reclaimed through what is frozen.
-        let mut with_fs = KVec::<ARef<BlockDevice>>::new();
-        for member in taken {
-            member.device.filter().prepare(member.device.bdev())?;
-            with_fs.push(member.device.bdev().into(), GFP_KERNEL)?;
-            for partition in member.device.bdev().partitions()? {
-                with_fs.push(partition, GFP_KERNEL)?;
-            }
-        }
-        sort_by_level(&mut with_fs, |bdev| bdev);
         let mut members = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
         let mut bdevs = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
+        let mut partitions = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
+        let mut nr_fs = taken.len();
         for member in taken {
+            member.device.filter().prepare(member.device.bdev())?;
             members.push(member, GFP_KERNEL)?;
         }
-        sort_by_level(&mut members, |member| member.device.bdev());
+        sort_by_level(&mut members);
         for member in &members {
-            bdevs.push(member.device.bdev(), GFP_KERNEL)?;
+            let bdev = member.device.bdev();
+            let parts = bdev.partitions()?;
+            nr_fs += parts.len();
+            partitions.push(parts, GFP_KERNEL)?;
+            bdevs.push(bdev, GFP_KERNEL)?;
         }
         let levels = levels(&bdevs)?;
-        let mut frozen_fs = FrozenFilesystems(KVec::with_capacity(with_fs.len(), GFP_KERNEL)?);
+        let mut frozen_fs = FrozenFilesystems(KVec::with_capacity(nr_fs, GFP_KERNEL)?);
         let mut freezing = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
         let mut frozen = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
 
-        for bdev in &with_fs {
-            frozen_fs.0.push(bdev.freeze_filesystem()?, GFP_KERNEL)?;
-        }
+        // What is frozen needs what it is on to come to rest, so that this goes from the top down.
         for level in levels {
+            for (bdev, partitions) in bdevs[level.clone()].iter().zip(&partitions[level.clone()]) {
+                frozen_fs.0.push(bdev.freeze_filesystem()?, GFP_KERNEL)?;
+                for partition in partitions {
+                    frozen_fs
+                        .0
+                        .push(partition.freeze_filesystem()?, GFP_KERNEL)?;
+                }
+            }
             for member in &members[level.clone()] {
                 if member.device.bdev().has_direct_access() {
                     // It had none when the filter was attached.
@@ -509,14 +514,14 @@ impl Snapshots {
     }
 }
 
-/// Sorts what has devices so that each comes before those that it is on: to freeze one, or to thaw
-/// it, may take I/O to what is below.
-fn sort_by_level<T>(all: &mut KVec<T>, bdev: impl Fn(&T) -> &BlockDevice) {
+/// Sorts devices so that each comes before those that it is on.
+fn sort_by_level(all: &mut KVec<&Taken>) {
     for at in 0..all.len() {
         let rest = &all[at..];
-        let top = rest
-            .iter()
-            .position(|this| !rest.iter().any(|other| is_stacked(bdev(other), bdev(this))));
+        let top = rest.iter().position(|this| {
+            let is_below = |other: &&Taken| is_stacked(other.device.bdev(), this.device.bdev());
+            !rest.iter().any(is_below)
+        });
         // There is one, unless somebody builds a loop of devices right now.
         all.swap(at, at + top.unwrap_or(0));
     }
@@ -632,7 +637,8 @@ fn release(mut taken: KVec<Taken>, still: Option<Uuid>) {
     for member in taken {
         let errno = member.cow.error().map_or_else(|e| e.to_errno(), |()| 0);
         member.cow.close();
-        match member.device.freeze().and_then(Freezing::wait) {
+        let frozen = member.device.freeze();
+        match frozen.and_then(Freezing::wait_for_submitters) {
             Ok(mut frozen) => frozen.state().cow = None,
             // It has gone.
             Err(e) if e == ENODEV => {}

@@ -53,6 +53,8 @@ pub(crate) enum Membership {
         /// Whether there is an image.
         shown: bool,
     },
+    /// The filter is being taken off.
+    Detached,
 }
 
 /// What has changed since when.
@@ -228,7 +230,7 @@ impl Tracker {
                 wire::info(errno, if *shown { image.to_bytes() } else { b"" })
             }
             Membership::None { errno } => wire::info(*errno, b""),
-            Membership::Added(_) => wire::info(0, b""),
+            Membership::Added(_) | Membership::Detached => wire::info(0, b""),
         })
     }
 }
@@ -320,8 +322,13 @@ impl Filter for Tracker {
     }
 
     fn may_detach(this: ArcBorrow<'_, Device>) -> Result {
-        match *this.filter().member.lock() {
-            Membership::None { .. } => Ok(()),
+        let mut member = this.filter().member.lock();
+        match *member {
+            Membership::None { .. } => {
+                // A command may be under way that would add it.
+                *member = Membership::Detached;
+                Ok(())
+            }
             _ => Err(EBUSY),
         }
     }
@@ -363,9 +370,14 @@ impl Filter for Tracker {
 
     fn submit_bio(device: &Device, state: &Self::State, bio: Bio) -> Option<Bio> {
         if let Some(first) = bio.sector().checked_sub(device.bdev().start_sector()) {
-            state
-                .changes
-                .mark(first..first + bio.sectors(), state.number);
+            let sectors = first..first + bio.sectors();
+            if let Some(cow) = &state.cow {
+                // The storage itself: a path to it may have failed, so that it comes once more.
+                if !sectors.is_empty() && cow.is_excluded(sectors.clone()) {
+                    return Some(bio);
+                }
+            }
+            state.changes.mark(sectors, state.number);
         }
         match &state.cow {
             Some(cow) => cow.write(bio, Context::Submitter),

@@ -132,7 +132,7 @@ impl<F: Filter> Attached<F> {
     }
 
     /// Begins to keep submitters out. Several filters are frozen faster if all are begun before the
-    /// first is waited for.
+    /// first is waited for, but not those of devices that are stacked on each other.
     ///
     /// # Errors
     ///
@@ -172,15 +172,27 @@ impl<F: Filter> PinnedDrop for Attached<F> {
 pub struct Freezing<F: Filter>(Arc<Attached<F>>);
 
 impl<F: Filter> Freezing<F> {
-    /// Waits until nobody is inside the filter.
+    /// Waits until nobody is inside the filter, and what has passed has been handed to the device's
+    /// queue, or completed if it has none.
     ///
     /// # Errors
     ///
-    /// [`ETIMEDOUT`] if somebody stays inside, who may be waiting for another filter that is
-    /// frozen.
+    /// [`ETIMEDOUT`] if that takes too long. It may be waiting for another filter that is frozen.
     pub fn wait(self) -> Result<Frozen<F>> {
         // SAFETY: Initialised by the type invariants of `Attached`, and the freeze is ours.
         to_result(unsafe { bindings::blkfilter_freeze_wait(self.0.flt.get()) })?;
+        // INVARIANT: Waited for.
+        Ok(Frozen(self))
+    }
+
+    /// Waits until nobody is inside the filter. What has passed may be under way still.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_for_submitters(self) -> Result<Frozen<F>> {
+        // SAFETY: As in `wait()`.
+        to_result(unsafe { bindings::blkfilter_freeze_wait_submitters(self.0.flt.get()) })?;
         // INVARIANT: Waited for.
         Ok(Frozen(self))
     }
@@ -415,8 +427,8 @@ impl<F: Filter> Registration<F> {
 #[pinned_drop]
 impl<F: Filter> PinnedDrop for Registration<F> {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: Registered by the type invariants. What is attached still is detached by this, so
-        // that nobody uses `ops` afterwards.
+        // SAFETY: Registered by the type invariants. What is attached still is detached by this, and
+        // commands that run are waited for, so that nobody uses `ops` afterwards.
         unsafe { bindings::blkfilter_unregister(self.ops.get()) };
     }
 }
