@@ -18,7 +18,8 @@
  * struct blkfilter_attach - Argument of %BLKFILTER_ATTACH
  *
  * @name: name of the filter, padded with NULs
- * @opt: user pointer to the filter's own attach options, or 0
+ * @opt: user pointer to options of the filter, or 0.  No filter has any yet, and
+ *	what is here is not looked at
  * @optlen: bytes at @opt
  * @reserved: ignored
  */
