@@ -10,6 +10,7 @@
  *                                          ... with a file that has no name
  *   blksnap-ctl append UUID FILE           more storage
  *   blksnap-ctl add DEV UUID
+ *   blksnap-ctl add-from DEV FILE          ... with the uuid in a mapping of FILE
  *   blksnap-ctl take UUID
  *   blksnap-ctl cycle DEV FILE COUNT       so many snapshots, one after the other,
  *                                          with a write to the start in between
@@ -272,15 +273,21 @@ static int do_map(char **args)
 	return 0;
 }
 
+/* The start of a file, as memory that is not there until the file is read. */
+static void *map_file(const char *path)
+{
+	int fd = open(path, O_RDWR);
+
+	return fd < 0 ? MAP_FAILED : mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+					  MAP_SHARED, fd, 0);
+}
+
 static int do_map_into(char **args)
 {
-	int fd = open(args[1], O_RDWR), got;
+	void *map = map_file(args[1]);
 	char arg[CBT_MAP_SIZE] = "";
-	void *map;
+	int got;
 
-	if (fd < 0)
-		return failed();
-	map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return failed();
 	put32(arg, CBT_MAP_LENGTH, 4096);
@@ -290,6 +297,16 @@ static int do_map_into(char **args)
 		return failed();
 	printf("map of %s\n", got ? "some blocks" : "nothing");
 	return 0;
+}
+
+static int do_add_from(char **args)
+{
+	void *uuid = map_file(args[1]);
+
+	if (uuid == MAP_FAILED)
+		return failed();
+	return filter_command(args[0], COMMAND_ADD, uuid, UUID_SIZE, NULL) ?
+	       failed() : 0;
 }
 
 static int do_dirty(char **args)
@@ -317,7 +334,7 @@ static const struct {
 	{ "collect", 0, do_collect }, { "wait", 2, do_wait },
 	{ "wait-as-ever", 2, do_wait_as_ever },
 	{ "cbt", 1, do_cbt }, { "map", 1, do_map },
-	{ "map-into", 2, do_map_into }, { "dirty", 3, do_dirty },
+	{ "map-into", 2, do_map_into }, { "add-from", 2, do_add_from }, { "dirty", 3, do_dirty },
 };
 
 int main(int argc, char **argv)

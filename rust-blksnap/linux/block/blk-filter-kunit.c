@@ -418,6 +418,28 @@ static void filter_test_freeze(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, bed->wrote_while_frozen);
 }
 
+/* A write that the disk keeps instead of ending it. */
+struct filter_test_kept {
+	struct completion	done;
+	struct bio_vec		vec;
+	struct bio		bio;
+};
+
+static void filter_test_begin(struct kunit *test, struct filter_test_kept *write)
+{
+	struct bed *bed = test->priv;
+
+	init_completion(&write->done);
+	bio_init(&write->bio, bed->disk->part0, &write->vec, 1, REQ_OP_WRITE);
+	__bio_add_page(&write->bio, ZERO_PAGE(0), SECTOR_SIZE, 0);
+	write->bio.bi_end_io = filter_test_end_io;
+	write->bio.bi_private = &write->done;
+	bed->keep = true;
+	submit_bio(&write->bio);
+	bed->keep = false;
+	KUNIT_ASSERT_NOT_NULL(test, bed->kept);
+}
+
 struct filter_test_waiter {
 	struct work_struct	work;
 	int			ret;
@@ -434,21 +456,12 @@ static void filter_test_wait(struct work_struct *work)
 /* What such a device is working on is counted by nobody but the filter. */
 static void filter_test_freeze_waits(struct kunit *test)
 {
-	DECLARE_COMPLETION_ONSTACK(done);
 	struct filter_test_waiter waiter;
 	struct bed *bed = test->priv;
-	struct bio_vec vec;
-	struct bio bio;
+	struct filter_test_kept write;
 
 	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-one"));
-	bio_init(&bio, bed->disk->part0, &vec, 1, REQ_OP_WRITE);
-	__bio_add_page(&bio, ZERO_PAGE(0), SECTOR_SIZE, 0);
-	bio.bi_end_io = filter_test_end_io;
-	bio.bi_private = &done;
-	bed->keep = true;
-	submit_bio(&bio);
-	bed->keep = false;
-	KUNIT_ASSERT_NOT_NULL(test, bed->kept);
+	filter_test_begin(test, &write);
 
 	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_start(&one.flt));
 	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_wait_submitters(&one.flt));
@@ -461,69 +474,53 @@ static void filter_test_freeze_waits(struct kunit *test)
 
 	/* What the device splits off, or sends another way, has passed. */
 	submit_bio_noacct(bed->kept);
-	KUNIT_EXPECT_TRUE(test, completion_done(&done));
+	KUNIT_EXPECT_TRUE(test, completion_done(&write.done));
 	KUNIT_EXPECT_EQ(test, one.seen, 1);
 	KUNIT_EXPECT_EQ(test, bed->writes, 2);
 	flush_work(&waiter.work);
 	destroy_work_on_stack(&waiter.work);
 	KUNIT_EXPECT_EQ(test, 0, waiter.ret);
 	blkfilter_unfreeze(&one.flt);
-	bio_uninit(&bio);
+	bio_uninit(&write.bio);
 }
 
 /* To be taken off, a filter need not wait for the device. */
 static void filter_test_detach_busy(struct kunit *test)
 {
-	DECLARE_COMPLETION_ONSTACK(done);
 	struct bed *bed = test->priv;
-	struct bio_vec vec;
-	struct bio bio;
+	struct filter_test_kept write;
 
 	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-one"));
-	bio_init(&bio, bed->disk->part0, &vec, 1, REQ_OP_WRITE);
-	__bio_add_page(&bio, ZERO_PAGE(0), SECTOR_SIZE, 0);
-	bio.bi_end_io = filter_test_end_io;
-	bio.bi_private = &done;
-	bed->keep = true;
-	submit_bio(&bio);
-	bed->keep = false;
-	KUNIT_ASSERT_NOT_NULL(test, bed->kept);
+	filter_test_begin(test, &write);
 
 	KUNIT_EXPECT_EQ(test, 0, bed_detach(bed, "kunit-one"));
 	tap_release(&one);
-	KUNIT_EXPECT_FALSE(test, completion_done(&done));
+	KUNIT_EXPECT_FALSE(test, completion_done(&write.done));
 	bio_endio(bed->kept);
-	wait_for_completion(&done);
-	KUNIT_EXPECT_EQ(test, bio.bi_status, BLK_STS_OK);
-	bio_uninit(&bio);
+	wait_for_completion(&write.done);
+	KUNIT_EXPECT_EQ(test, write.bio.bi_status, BLK_STS_OK);
+	bio_uninit(&write.bio);
 }
 
 /* The error is the device's, and a path that has failed is no new write. */
 static void filter_test_fails(struct kunit *test)
 {
-	DECLARE_COMPLETION_ONSTACK(done);
 	struct bed *bed = test->priv;
-	struct bio_vec vec;
-	struct bio bio;
+	struct filter_test_kept write;
 
 	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-one"));
-	bio_init(&bio, bed->disk->part0, &vec, 1, REQ_OP_WRITE);
-	__bio_add_page(&bio, ZERO_PAGE(0), SECTOR_SIZE, 0);
-	bio.bi_end_io = filter_test_end_io;
-	bio.bi_private = &done;
-	bed->keep = true;
-	submit_bio(&bio);
-	KUNIT_ASSERT_NOT_NULL(test, bed->kept);
+	filter_test_begin(test, &write);
 
 	/* As a multipath device does it. */
+	bed->keep = true;
 	bio_set_dev(bed->kept, bed->disk->part0);
 	submit_bio_noacct(bed->kept);
 	KUNIT_EXPECT_EQ(test, one.seen, 1);
 	KUNIT_EXPECT_EQ(test, bed->writes, 2);
 	bio_io_error(bed->kept);
-	wait_for_completion(&done);
-	KUNIT_EXPECT_EQ(test, bio.bi_status, BLK_STS_IOERR);
-	bio_uninit(&bio);
+	wait_for_completion(&write.done);
+	KUNIT_EXPECT_EQ(test, write.bio.bi_status, BLK_STS_IOERR);
+	bio_uninit(&write.bio);
 	bed->keep = false;
 }
 

@@ -418,11 +418,6 @@ impl Cow {
         self.excluded.within(sectors)
     }
 
-    /// Whether all of `sectors` lies under the storage.
-    pub(crate) fn is_excluded(&self, sectors: Range<u64>) -> bool {
-        self.excluded.covers(sectors)
-    }
-
     pub(crate) fn kick_copy(self: Arc<Self>) {
         let queue = self.queue.clone();
         // It is enough to be queued already.
@@ -445,6 +440,11 @@ impl Cow {
             return Some(bio);
         };
         if bio.sectors() == 0 || sector >= self.sectors {
+            return Some(bio);
+        }
+        if self.excluded.covers(sector..sector + bio.sectors()) {
+            // The image shows zeroes. It may be the storage itself, whose I/O comes here if a path
+            // to it has failed: it must not wait for copies.
             return Some(bio);
         }
         let first = self.chunk_of(sector);

@@ -370,14 +370,9 @@ impl Filter for Tracker {
 
     fn submit_bio(device: &Device, state: &Self::State, bio: Bio) -> Option<Bio> {
         if let Some(first) = bio.sector().checked_sub(device.bdev().start_sector()) {
-            let sectors = first..first + bio.sectors();
-            if let Some(cow) = &state.cow {
-                // The storage itself: a path to it may have failed, so that it comes once more.
-                if !sectors.is_empty() && cow.is_excluded(sectors.clone()) {
-                    return Some(bio);
-                }
-            }
-            state.changes.mark(sectors, state.number);
+            state
+                .changes
+                .mark(first..first + bio.sectors(), state.number);
         }
         match &state.cow {
             Some(cow) => cow.write(bio, Context::Submitter),
