@@ -9,6 +9,8 @@
  *   blksnap-requests append UUID
  *   blksnap-requests collect            any number of snapshots, at least two
  *   blksnap-requests wait UUID          nothing happens to the snapshot
+ *   blksnap-requests untold UUID        something has happened, and there is
+ *                                       nowhere to tell it
  *   blksnap-requests waiters UUID NUM   NUM threads wait for the same snapshot;
  *                                       prints "waiting" when all of them do,
  *                                       and the code of each event
@@ -521,6 +523,21 @@ static int do_wait(char **args)
 	return 0;
 }
 
+static int do_untold(char **args)
+{
+	int fd = open_or_die("/dev/blksnap-control", O_RDWR);
+	unsigned char *arg = mmap(NULL, EVENT_SIZE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (arg == MAP_FAILED)
+		exit(2);
+	parse_uuid(args[0], arg + EVENT_UUID);
+	put32(arg, EVENT_TIMEOUT, 60000);
+	mprotect(arg, EVENT_SIZE, PROT_READ);
+	say("memory that is only read", ioctl(fd, SNAPSHOT_WAIT_EVENT, arg));
+	return 0;
+}
+
 struct waiter {
 	pthread_t thread;
 	const char *uuid;
@@ -600,7 +617,7 @@ static const struct {
 	{ "filter", 1, do_filter }, { "control", 1, do_control },
 	{ "commands", 2, do_commands }, { "append", 1, do_append },
 	{ "collect", 0, do_collect }, { "wait", 1, do_wait },
-	{ "waiters", 2, do_waiters },
+	{ "untold", 1, do_untold }, { "waiters", 2, do_waiters },
 };
 
 int main(int argc, char **argv)
