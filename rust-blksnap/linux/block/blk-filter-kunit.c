@@ -418,6 +418,34 @@ static void filter_test_freeze(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, bed->wrote_while_frozen);
 }
 
+/* Then nobody has to be waited for, time after time. */
+static void filter_test_freeze_prepared(struct kunit *test)
+{
+	struct bed *bed = test->priv;
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, 0, bed_attach(bed, "kunit-one"));
+	blkfilter_freeze_prepare(&one.flt);
+	rcu_barrier();
+	for (i = 0; i < 2; i++) {
+		KUNIT_EXPECT_EQ(test, 0, bed_io(bed, REQ_OP_WRITE));
+		KUNIT_EXPECT_EQ(test, one.seen, i + 1);
+		KUNIT_ASSERT_EQ(test, 0, blkfilter_freeze_start(&one.flt));
+		KUNIT_EXPECT_TRUE(test, percpu_ref_is_zero(&one.flt.ref));
+		KUNIT_EXPECT_EQ(test, -EAGAIN,
+				bed_io(bed, REQ_OP_WRITE | REQ_NOWAIT));
+		blkfilter_unfreeze(&one.flt);
+	}
+	blkfilter_freeze_finish(&one.flt);
+	KUNIT_EXPECT_EQ(test, 0, bed_io(bed, REQ_OP_WRITE));
+	KUNIT_EXPECT_EQ(test, one.seen, 3);
+
+	/* Also if it is detached meanwhile. */
+	blkfilter_freeze_prepare(&one.flt);
+	KUNIT_EXPECT_EQ(test, 0, bed_detach(bed, "kunit-one"));
+	blkfilter_freeze_finish(&one.flt);
+}
+
 /* A write that the disk keeps instead of ending it. */
 struct filter_test_kept {
 	struct completion	done;
@@ -663,6 +691,7 @@ static struct kunit_case filter_test_cases[] = {
 	KUNIT_CASE(filter_test_sees),
 	KUNIT_CASE(filter_test_take_over),
 	KUNIT_CASE(filter_test_freeze),
+	KUNIT_CASE(filter_test_freeze_prepared),
 	KUNIT_CASE(filter_test_freeze_waits),
 	KUNIT_CASE(filter_test_detach_busy),
 	KUNIT_CASE(filter_test_fails),

@@ -158,13 +158,51 @@ void blkfilter_release(struct blkfilter *flt)
 EXPORT_SYMBOL_GPL(blkfilter_release);
 
 /**
+ * blkfilter_freeze_prepare - get ready to freeze a filter and drain its device
+ * @flt: filter
+ *
+ * Both need to know who is inside.  That is counted on each processor by itself
+ * otherwise, and to add it up takes an RCU grace period each time.  It passes
+ * from here on, while everybody goes on, and the caller freezes the filesystem.
+ * To be ended by blkfilter_freeze_finish().  Does not wait for it.
+ *
+ * If the filter is detached meanwhile, the caller must have kept the device.
+ */
+void blkfilter_freeze_prepare(struct blkfilter *flt)
+{
+	struct request_queue *q = bdev_get_queue(flt->bdev);
+
+	percpu_ref_switch_to_atomic(&flt->ref, NULL);
+	if (queue_is_mq(q))
+		percpu_ref_switch_to_atomic(&q->q_usage_counter, NULL);
+}
+EXPORT_SYMBOL_GPL(blkfilter_freeze_prepare);
+
+/**
+ * blkfilter_freeze_finish - no freeze is to come soon
+ * @flt: filter that is not frozen by the caller any more
+ *
+ * If somebody else is going to freeze another filter on the same disk, it will
+ * take a little longer.
+ */
+void blkfilter_freeze_finish(struct blkfilter *flt)
+{
+	struct request_queue *q = bdev_get_queue(flt->bdev);
+
+	if (queue_is_mq(q))
+		percpu_ref_switch_to_percpu(&q->q_usage_counter);
+	percpu_ref_switch_to_percpu(&flt->ref);
+}
+EXPORT_SYMBOL_GPL(blkfilter_freeze_finish);
+
+/**
  * blkfilter_freeze_start - begin to keep submitters out of a filter
  * @flt: filter
  *
  * New submitters of modifications wait, or get %BLK_STS_AGAIN if they must
  * not wait.  To freeze several filters on devices that are not stacked on each
- * other, start all of them before waiting for the first: each wait takes an RCU
- * grace period.
+ * other, start all of them before waiting for the first: unless it was prepared
+ * for, each wait takes an RCU grace period.
  *
  * Return: 0, -EBUSY if somebody else has frozen the filter, or -ENODEV if it is
  * detached.
@@ -270,8 +308,8 @@ EXPORT_SYMBOL_GPL(blkfilter_unfreeze);
  * @count: how many
  *
  * With their filters frozen, no modification is in flight afterwards.  All are
- * waited for at once: each wait takes an RCU grace period.  One that is done
- * goes on with reads while others are waited for.
+ * waited for at once: unless it was prepared for, each wait takes an RCU grace
+ * period.  One that is done goes on with reads while others are waited for.
  *
  * A loop device completes nothing while the filesystem of its file is frozen,
  * which the caller may have done.  Hence the limit.

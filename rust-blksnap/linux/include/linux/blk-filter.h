@@ -96,6 +96,8 @@ void blkfilter_unregister(struct blkfilter_operations *ops);
 int blkfilter_init(struct blkfilter *flt, struct block_device *bdev);
 void blkfilter_release(struct blkfilter *flt);
 
+void blkfilter_freeze_prepare(struct blkfilter *flt);
+void blkfilter_freeze_finish(struct blkfilter *flt);
 int blkfilter_freeze_start(struct blkfilter *flt);
 int blkfilter_freeze_wait(struct blkfilter *flt);
 int blkfilter_freeze_wait_submitters(struct blkfilter *flt);

@@ -390,7 +390,9 @@ impl Snapshots {
         let mut bdevs = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
         let mut partitions = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
         let mut nr_fs = taken.len();
+        let mut prepared = KVec::with_capacity(taken.len(), GFP_KERNEL)?;
         for member in taken {
+            prepared.push(member.device.prepare_freeze(), GFP_KERNEL)?;
             member.device.filter().prepare(member.device.bdev())?;
             members.push(member, GFP_KERNEL)?;
         }
@@ -631,7 +633,10 @@ impl Taken {
 /// Removes the images, lets writes go on without copies and waits for those in flight. The devices
 /// stay part of a snapshot that could not be taken.
 fn release(mut taken: KVec<Taken>, still: Option<Uuid>) {
+    let mut prepared = KVec::new();
     for member in taken.iter_mut() {
+        // Without memory for it, it takes longer.
+        let _ = prepared.push(member.device.prepare_freeze(), GFP_KERNEL);
         member.disk = None;
     }
     for member in taken {

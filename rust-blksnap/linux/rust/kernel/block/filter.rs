@@ -7,6 +7,7 @@
 //! frozen, which keeps submitters out. So the path needs no lock:
 //!
 //! ```ignore
+//! let prepared = attached.prepare_freeze();   // So that it takes less time (optional).
 //! let freezing = attached.freeze()?;      // New submitters wait from here on.
 //! let mut frozen = freezing.wait()?;      // Nobody is inside any more.
 //! drain(&[attached.bdev()])?;             // What was let through has completed.
@@ -131,6 +132,16 @@ impl<F: Filter> Attached<F> {
         &self.bdev
     }
 
+    /// Gets ready to freeze the filter and to [`drain`] its device, which takes less time then: the
+    /// grace periods of RCU that it needs begin now. Until the result is dropped, submitters of all
+    /// processors count in one place.
+    pub fn prepare_freeze(self: &Arc<Self>) -> Prepared<F> {
+        // SAFETY: Initialised by the type invariants, and the device stays for as long as `bdev`.
+        unsafe { bindings::blkfilter_freeze_prepare(self.flt.get()) };
+        // INVARIANT: Prepared just now.
+        Prepared(self.clone())
+    }
+
     /// Begins to keep submitters out. Several filters are frozen faster if all are begun before the
     /// first is waited for, but not those of devices that are stacked on each other.
     ///
@@ -161,6 +172,21 @@ impl<F: Filter> PinnedDrop for Attached<F> {
         // SAFETY: Initialised by the type invariants. The C side owned a reference while the filter
         // was attached, so it is not.
         unsafe { bindings::blkfilter_release(self.flt.get()) };
+    }
+}
+
+/// A filter that will be frozen soon, or has just been.
+///
+/// # Invariants
+///
+/// `blkfilter_freeze_prepare()` was called, and its `blkfilter_freeze_finish()` is to come.
+pub struct Prepared<F: Filter>(Arc<Attached<F>>);
+
+impl<F: Filter> Drop for Prepared<F> {
+    fn drop(&mut self) {
+        // SAFETY: Initialised by the type invariants of `Attached`, and the device stays for as long
+        // as `bdev`. By our own invariants this is due.
+        unsafe { bindings::blkfilter_freeze_finish(self.0.flt.get()) };
     }
 }
 
