@@ -581,13 +581,17 @@ static int op_f2fs_unpin(void)
 	return done(fd, ioctl(fd, _IOW(0xf5, 13, __u32), &pin));
 }
 
-/* Clean the segments that the beginning of the file lies in. */
+/* Clean the segment that the end of the file lies in. */
 static int op_f2fs_gc(void)
 {
 	struct f2fs_gc_arg gc = { .sync = 1, .len = 1 };
-	int block = 0;
+	struct stat st;
+	int block;
 	OPEN(fd);
 
+	if (fstat(fd, &st))
+		return done(fd, -1);
+	block = (st.st_size - 1) / st.st_blksize;
 	if (ioctl(fd, FIBMAP, &block))
 		return done(fd, -1);
 	gc.start = block;
