@@ -15,8 +15,10 @@
  * "OPERATION: held" if it was nothing.  How often each side came through goes to
  * stderr.
  *
- * With -u it is the release that takes part in the race: the file has to have been as
- * it was until then, and has to be an ordinary one when both are over.
+ * With -u it is the release that takes part in the race: as long as the file is in the
+ * kernel's list of what is pinned, it has to be as it was, and has to be an ordinary one
+ * when both are over.  In every second round the list is looked at all the time, as far
+ * as the kernel shows it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -60,6 +62,9 @@ static int holder;
 static bool extend;
 static sem_t go, done;
 static atomic_bool stop;
+static sem_t look, looked;
+static atomic_bool releasing;
+static bool changed_early;
 static long lag;		/* of the operation behind swapon, in us */
 static unsigned long through;
 static char *buf;
@@ -388,13 +393,34 @@ static void *change(void *arg)
 		other = open(partner, O_RDWR);
 		if (lag > 0)
 			spin(lag);
-		/* once in the race, once when it is over */
-		if (!op->run(fd, other))
-			through++;
+		/* in the race, as long as it is looked at, and once when it is over */
+		do {
+			if (!op->run(fd, other))
+				through++;
+		} while (releasing);
 		op->run(fd, other);
 		close(fd);
 		close(other);
 		sem_post(&done);
+	}
+}
+
+/* Looks at a file that is being released. */
+static void *watch(void *arg)
+{
+	int fd = *(int *)arg;
+	static struct pieces still;
+
+	for (;;) {
+		sem_wait(&look);
+		if (stop)
+			return NULL;
+		/* what was not as it should be may not have been pinned any more */
+		do
+			changed_early = check_pinned(path, fd) > 0 &&
+					read_pin(path, &still);
+		while (releasing && !changed_early);
+		sem_post(&looked);
 	}
 }
 
@@ -521,7 +547,7 @@ int main(int argc, char **argv)
 	const char *what = NULL;
 	int fd, opt, round, rounds;
 	bool at_release = false;
-	pthread_t thread;
+	pthread_t thread, watcher;
 	time_t end;
 	size_t i;
 
@@ -564,7 +590,10 @@ int main(int argc, char **argv)
 	fd = open(path, O_RDONLY);
 	sem_init(&go, 0, 0);
 	sem_init(&done, 0, 0);
-	if (fd < 0 || pthread_create(&thread, NULL, change, (void *)op))
+	sem_init(&look, 0, 0);
+	sem_init(&looked, 0, 0);
+	if (fd < 0 || pthread_create(&thread, NULL, change, (void *)op) ||
+	    pthread_create(&watcher, NULL, watch, &fd))
 		return 1;
 
 	for (round = 1; round <= rounds && time(NULL) < end; round++) {
@@ -601,6 +630,9 @@ int main(int argc, char **argv)
 				"is not where its holder thinks" :
 				wrong < 0 ? "cannot be compared" : "moved";
 		}
+		releasing = at_release && round % 2;
+		if (releasing)
+			sem_post(&look);
 		if (at_release) {
 			sem_post(&go);
 			if (lag < 0)
@@ -610,6 +642,14 @@ int main(int argc, char **argv)
 			printf("release: %s\n", errname(errno));
 			finished = true;
 		}
+		if (releasing) {
+			releasing = false;
+			sem_wait(&looked);
+			if (changed_early) {
+				broken++;
+				what = "was changed before it was released";
+			}
+		}
 		if (at_release)
 			sem_wait(&done);
 		if (finished)
@@ -617,7 +657,9 @@ int main(int argc, char **argv)
 	}
 	stop = true;
 	sem_post(&go);
+	sem_post(&look);
 	pthread_join(thread, NULL);
+	pthread_join(watcher, NULL);
 	/* once more, and nobody else there */
 	mend();
 	fprintf(stderr, "%s: %d rounds, %lu pins, %lu changes, %lu pins broken\n",
