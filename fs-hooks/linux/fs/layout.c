@@ -331,6 +331,35 @@ static int layout_walk_bmap(struct file *file, struct layout_context *ctx)
 }
 
 /**
+ * layout_sync_others - let what other files have given up survive a crash
+ * @file: the file that is being pinned
+ * @ctx: context that was passed to ->pin_layout()
+ *
+ * What was allocated a moment ago may have been another file's before: after a
+ * crash that one must not have it still.  For ->pin_layout() of filesystems that
+ * have no journal to see to that.  What has to be written for the file itself,
+ * and the flush of the device, are left to the caller.
+ *
+ * Context: May sleep.  The inode lock is held exclusively.
+ * Return: 0 or a negative errno.
+ */
+int layout_sync_others(struct file *file, struct layout_context *ctx)
+{
+	struct super_block *sb = file_inode(file)->i_sb;
+
+	/* Whoever freezes it, or mounts it anew, may wait for the inode lock. */
+	if (down_read_trylock(&sb->s_umount)) {
+		sync_inodes_sb(sb);
+		up_read(&sb->s_umount);
+	} else if (!(ctx->require & LAYOUT_FOR_SWAP)) {
+		return layout_refuse(ctx, -EAGAIN,
+				     "is on a filesystem that is being frozen or mounted anew");
+	}
+	return sync_blockdev(sb->s_bdev);
+}
+EXPORT_SYMBOL_GPL(layout_sync_others);
+
+/**
  * bmap_pin_layout - hand out the mapping of a file, block by block
  * @file: the file that is being pinned
  * @ctx: context that was passed to ->pin_layout()
@@ -347,29 +376,20 @@ static int layout_walk_bmap(struct file *file, struct layout_context *ctx)
 int bmap_pin_layout(struct file *file, struct layout_context *ctx)
 {
 	struct inode *inode = file_inode(file);
-	struct super_block *sb = inode->i_sb;
+	struct block_device *bdev = inode->i_sb->s_bdev;
 	int error;
 
 	if (ctx->require & LAYOUT_REQUIRE_UNWRITTEN)
 		return layout_refuse(ctx, -EINVAL,
 				     "is on a filesystem without unwritten extents");
 
-	/*
-	 * What was allocated a moment ago has to survive a crash.  It may have
-	 * been another file's before: that one has to be without it on disk.
-	 */
-	if (down_read_trylock(&sb->s_umount)) {
-		sync_inodes_sb(sb);
-		up_read(&sb->s_umount);
-	} else if (!(ctx->require & LAYOUT_FOR_SWAP)) {
-		return layout_refuse(ctx, -EAGAIN,
-				     "is on a filesystem that is being frozen or mounted anew");
-	}
-	error = write_inode_now(inode, 1);
+	error = layout_sync_others(file, ctx);
 	if (!error)
-		error = sync_blockdev(sb->s_bdev);
+		error = write_inode_now(inode, 1);
 	if (!error)
-		error = blkdev_issue_flush(sb->s_bdev);
+		error = sync_blockdev(bdev);
+	if (!error)
+		error = blkdev_issue_flush(bdev);
 	return error ?: layout_walk_bmap(file, ctx);
 }
 EXPORT_SYMBOL_GPL(bmap_pin_layout);
@@ -417,6 +437,9 @@ static int layout_check(struct file *file, struct layout_context *ctx)
 		return layout_refuse(ctx, -EBUSY, "is pinned already");
 	if (IS_IMMUTABLE(inode) || IS_APPEND(inode))
 		return layout_refuse(ctx, -EPERM, "is immutable or append-only");
+	/* The filesystem itself writes to it. */
+	if (IS_NOQUOTA(inode))
+		return layout_refuse(ctx, -ETXTBSY, "is a quota file");
 
 	/* Only the filesystem could make sense of what is in the blocks. */
 	if (IS_ENCRYPTED(inode))

@@ -128,11 +128,18 @@ static inline bool layout_denied(const struct inode *inode)
 int layout_emit(struct layout_context *ctx, const struct layout_extent *extent);
 #ifdef CONFIG_LAYOUT_PIN
 int bmap_pin_layout(struct file *file, struct layout_context *ctx);
+int layout_sync_others(struct file *file, struct layout_context *ctx);
 __printf(3, 4)
 int layout_refuse(struct layout_context *ctx, int error, const char *fmt, ...);
 int layout_refuse_extent(struct layout_context *ctx, const char *why);
 #else
 #define bmap_pin_layout		NULL
+
+static inline int layout_sync_others(struct file *file,
+				     struct layout_context *ctx)
+{
+	return 0;
+}
 
 static inline __printf(3, 4)
 int layout_refuse(struct layout_context *ctx, int error, const char *fmt, ...)
