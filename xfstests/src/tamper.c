@@ -28,6 +28,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/quota.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -598,6 +599,22 @@ static int op_f2fs_gc(void)
 	return done(fd, ioctl(fd, _IOW(0xf5, 11, struct f2fs_gc_arg), &gc));
 }
 
+/* In the oldest format, which any file has that is not of another one. */
+static int op_quotaon(void)
+{
+	static const char node[] = "/dev/tamper.quota";
+	struct stat st;
+	int err;
+	OPEN(fd);
+
+	if (fstat(fd, &st) || mknod(node, S_IFBLK | 0600, st.st_dev))
+		return done(fd, -1);
+	err = done(fd, quotactl(QCMD(Q_QUOTAON, USRQUOTA), node, QFMT_VFS_OLD,
+				(caddr_t)path));
+	unlink(node);
+	return err;
+}
+
 /* With zeroes: devices that can discard are not everywhere. */
 static int op_f2fs_sec_trim(void)
 {
@@ -629,7 +646,7 @@ static const struct operation {
 	SPECIAL(ext4_da_alloc), SPECIAL(ext4_journal_data),
 	SPECIAL(btrfs_defrag), SPECIAL(btrfs_compress), SPECIAL(truncate_up),
 	SPECIAL(mmap_read), SPECIAL(f2fs_unpin), SPECIAL(f2fs_gc),
-	SPECIAL(f2fs_sec_trim),
+	SPECIAL(f2fs_sec_trim), SPECIAL(quotaon),
 	GENERAL(truncate_down), GENERAL(truncate_zero), GENERAL(open_trunc),
 	GENERAL(rename_away), GENERAL(rename_exchange), GENERAL(rename_over),
 	GENERAL(unlink),
