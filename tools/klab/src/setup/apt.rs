@@ -407,6 +407,8 @@ pub fn install(cache: &Cache, ui: &Ui, packages: &[&'static str]) -> Result<()> 
             "install",
             "-y",
             "--no-install-recommends",
+            // What the machine has stays.
+            "--no-remove",
             "-o",
             "DPkg::Lock::Timeout=300",
         ])
