@@ -42,6 +42,9 @@ pub struct Sandbox {
     /// Folders that stay writable
     #[arg(long)]
     pub writable: Vec<PathBuf>,
+    /// Leave the processor's help for virtual machines
+    #[arg(long)]
+    pub kvm: bool,
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
 }
@@ -57,6 +60,9 @@ impl Sandbox {
         command.arg(verb);
         for folder in &self.writable {
             command.arg("--writable").arg(folder);
+        }
+        if self.kvm {
+            command.arg("--kvm");
         }
         command.arg("--").args(&self.command);
         command
@@ -124,7 +130,7 @@ impl Sandbox {
         let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("proc", "/proc", "proc", strict | MountFlags::RDONLY, None)
             .context("cannot mount proc")?;
-        private_devices()
+        private_devices(self.kvm)
     }
 }
 
@@ -132,6 +138,7 @@ impl Sandbox {
 pub fn probe() -> Result<()> {
     let sandbox = Sandbox {
         writable: Vec::new(),
+        kvm: false,
         command: vec!["true".into()],
     };
     let output = capture(&mut sandbox.command(&std::env::current_exe()?), None)?;
@@ -152,7 +159,7 @@ pub fn probe() -> Result<()> {
 }
 
 /// Device nodes open devices whatever the mount says: so none of the host's disks is there.
-fn private_devices() -> Result<()> {
+fn private_devices(kvm: bool) -> Result<()> {
     let options = CString::new("mode=755").context("options")?;
     mount(
         "dev",
@@ -162,7 +169,7 @@ fn private_devices() -> Result<()> {
         options.as_c_str(),
     )
     .context("cannot mount a private /dev")?;
-    let nodes = [
+    let mut nodes = vec![
         ("null", 1, 3),
         ("zero", 1, 5),
         ("full", 1, 7),
@@ -172,6 +179,7 @@ fn private_devices() -> Result<()> {
         // Seen by the guest only, as its own console.
         ("console", 5, 1),
     ];
+    nodes.extend(kvm.then_some(("kvm", 10, 232)));
     for (name, major, minor) in nodes {
         let path = Path::new("/dev").join(name);
         let mode = Mode::from_raw_mode(0o666);
