@@ -5,4 +5,5 @@ pub mod machine;
 #[cfg(test)]
 pub mod mock;
 mod process;
+pub mod qemu;
 pub mod uml;
