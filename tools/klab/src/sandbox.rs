@@ -6,7 +6,6 @@
 //! them, arranges the mounts, gives up its rights and starts the guest.
 
 use std::ffi::CString;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -94,12 +93,10 @@ impl Sandbox {
             .env("HOME", "/dev/shm")
             .env("TMPDIR", "/dev/shm");
         die_with_parent(&mut command);
-        let null = std::fs::File::open("/dev/null")?;
-        let null_fd = null.as_raw_fd();
         // SAFETY: only system calls that are safe between fork and exec.
         unsafe {
             command.pre_exec(move || {
-                move_descriptors(null_fd)?;
+                move_descriptors()?;
                 drop_rights()
             });
         }
@@ -234,14 +231,21 @@ fn set_attributes(path: &Path, flags: i32, set: u64, clear: u64) -> Result<()> {
 }
 
 /// The kernel's messages take stdout and stderr; the command's console gets its own descriptors.
-fn move_descriptors(null: i32) -> std::io::Result<()> {
-    for (from, to) in [(0, COMMAND_INPUT), (1, COMMAND_OUTPUT), (2, 1), (null, 0)] {
+fn move_descriptors() -> std::io::Result<()> {
+    let move_to = |from: i32, to: i32| {
         // SAFETY: dup2 of integers; a bad one is an error.
         if unsafe { libc::dup2(from, to) } < 0 {
             return Err(std::io::Error::last_os_error());
         }
+        Ok(())
+    };
+    for (from, to) in [(0, COMMAND_INPUT), (1, COMMAND_OUTPUT), (2, 1)] {
+        move_to(from, to)?;
     }
-    Ok(())
+    // Opened last: an earlier one could have had the number of a console.
+    // SAFETY: the path is a string that lives for ever.
+    let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    move_to(null, 0)
 }
 
 fn drop_rights() -> std::io::Result<()> {
