@@ -25,6 +25,9 @@ const TRANSPORT: &str = "trans=virtio,version=9p2000.L,msize=512000";
 const PERSISTENT_MIB: u64 = 1024;
 const PERSISTENT_AT_MIB: u64 = 4096;
 
+/// What the kernel keeps of it in other memory: 64 bytes a page.
+const STRUCTURES_MIB: u64 = PERSISTENT_MIB / 64;
+
 /// Memory that lies below those devices, at most.
 const LOW_MIB: u64 = 2048;
 
@@ -100,7 +103,8 @@ impl Runner for Qemu {
 }
 
 fn options(klab: &Path, machine: &Machine, interactive: bool, kvm: bool) -> Result<Vec<String>> {
-    let low = machine.memory_mib.min(LOW_MIB);
+    let memory_mib = machine.memory_mib + STRUCTURES_MIB;
+    let low = memory_mib.min(LOW_MIB);
     let mut words = Vec::new();
     let mut add = |option: &str, value: String| words.extend([format!("-{option}"), value]);
     add("machine", format!("q35,max-ram-below-4g={low}M"));
@@ -112,7 +116,7 @@ fn options(klab: &Path, machine: &Machine, interactive: bool, kvm: bool) -> Resu
         add("cpu", "max".into());
     }
     add("smp", "2".into());
-    add("m", format!("{}M", machine.memory_mib + PERSISTENT_MIB));
+    add("m", format!("{}M", memory_mib + PERSISTENT_MIB));
     add("display", "none".into());
     add("kernel", word(&machine.kernel)?);
     add("append", kernel_words(klab, machine)?.join(" "));
@@ -201,9 +205,9 @@ mod tests {
     #[test]
     fn persistent_memory_is_where_memory_is() {
         let small = line(512, false, true);
-        assert!(small.contains("max-ram-below-4g=512M") && small.contains(" -m 1536M "));
+        assert!(small.contains("max-ram-below-4g=528M") && small.contains(" -m 1552M "));
         let large = line(6144, false, true);
-        assert!(large.contains("max-ram-below-4g=2048M") && large.contains(" -m 7168M "));
+        assert!(large.contains("max-ram-below-4g=2048M") && large.contains(" -m 7184M "));
         assert!(large.contains(" memmap=1024M!4096M "));
     }
 
