@@ -1,4 +1,4 @@
-//! Building the kernel for User Mode Linux.
+//! Building the kernel.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +11,7 @@ use crate::cache::{Cache, Lock, write_if_changed};
 use crate::exec::{Step, read_optional};
 use crate::fail::{Failure, Kind};
 use crate::kconfig;
+use crate::runner::machine::Platform;
 use crate::series::store::Store;
 use crate::series::tree::{self, Base, Tree};
 use crate::setup;
@@ -50,9 +51,41 @@ impl Profile {
     }
 }
 
+/// What kbuild has to know of a platform.
+struct Target {
+    arch: &'static str,
+    /// What make is asked for.
+    goal: &'static str,
+    /// Where it lies among the objects.
+    image: &'static str,
+    /// Before the profile in the names of folders and logs.
+    prefix: &'static str,
+    fragment: &'static str,
+}
+
+fn target(platform: Platform) -> Target {
+    match platform {
+        Platform::Uml => Target {
+            arch: "um",
+            goal: "linux",
+            image: "linux",
+            prefix: "",
+            fragment: "um",
+        },
+        Platform::Qemu => Target {
+            arch: "x86_64",
+            goal: "bzImage",
+            image: "arch/x86/boot/bzImage",
+            prefix: "x86-",
+            fragment: "x86",
+        },
+    }
+}
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    pub platform: Platform,
     pub profile: Profile,
     /// Without the series.
     pub stock: bool,
@@ -74,10 +107,10 @@ pub fn build(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Kerne
     let wanted = plan.kdir.is_none().then_some(release.as_str());
     let toolchain = setup::ensure::ensure(cache, ui, wanted)?;
     let source = source(cache, store, plan, ui)?;
-    let objects = source
-        .folder
-        .join(format!("{OBJECTS}{}", plan.profile.name()));
-    let image = objects.join("linux");
+    let target = target(plan.platform);
+    let name = format!("{}{}", target.prefix, plan.profile.name());
+    let objects = source.folder.join(format!("{OBJECTS}{name}"));
+    let image = objects.join(target.image);
     let kernel = Kernel {
         image: image.clone(),
         tree: source.folder.clone(),
@@ -85,7 +118,7 @@ pub fn build(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Kerne
     };
     // The options of the series exist once there is a mail that adds them.
     let series = !plan.stock && !store.names()?.is_empty();
-    let settings = settings(store, series, plan.profile)?;
+    let settings = settings(store, plan.platform, series, plan.profile)?;
     let stamp = stamp(&source.commit, &toolchain, &settings)?;
     let stamp_file = objects.join(".klab-built");
     if image.is_file() && read_optional(&stamp_file)?.as_deref() == Some(stamp.as_str()) {
@@ -101,8 +134,9 @@ pub fn build(cache: &Cache, store: &Store, plan: &Plan, ui: &Ui) -> Result<Kerne
         toolchain: &toolchain,
         folder: &source.folder,
         objects: &objects,
-        label: format!("building the {kind} kernel ({})", plan.profile.name()),
-        log: cache.log(&format!("build-{kind}-{}", plan.profile.name())),
+        platform: plan.platform,
+        label: format!("building the {kind} kernel ({name})"),
+        log: cache.log(&format!("build-{kind}-{name}")),
     };
     make.configure(&settings, plan.kdir.is_some(), ui)?;
     make.compile(ui)?;
@@ -153,8 +187,13 @@ fn held(tree: Tree) -> Source {
 }
 
 /// What the kernel is configured with.
-pub fn settings(store: &Store, series: bool, profile: Profile) -> Result<Vec<kconfig::Setting>> {
-    let mut fragments = vec!["base"];
+pub fn settings(
+    store: &Store,
+    platform: Platform,
+    series: bool,
+    profile: Profile,
+) -> Result<Vec<kconfig::Setting>> {
+    let mut fragments = vec!["base", target(platform).fragment];
     if series {
         fragments.push("series");
     }
@@ -188,6 +227,7 @@ pub struct Make<'a> {
     pub folder: &'a Path,
     /// A folder in `folder`.
     pub objects: &'a Path,
+    pub platform: Platform,
     /// What the progress says.
     pub label: String,
     pub log: PathBuf,
@@ -202,7 +242,8 @@ impl Make<'_> {
         let mut command = Command::new("make");
         command
             .current_dir(self.folder)
-            .args(["ARCH=um", "CC=ccache gcc"])
+            .arg(format!("ARCH={}", target(self.platform).arch))
+            .arg("CC=ccache gcc")
             .arg(format!("O={}", objects.to_string_lossy()))
             .arg(format!("BINDGEN={}", self.toolchain.bindgen.display()))
             .env("LIBCLANG_PATH", setup::machine::LIBCLANG)
@@ -283,7 +324,9 @@ impl Make<'_> {
         let expected = read_optional(&count_file)?.and_then(|text| text.parse().ok());
         let jobs = std::thread::available_parallelism()?;
         let mut command = self.command()?;
-        command.arg(format!("-j{jobs}")).arg("linux");
+        command
+            .arg(format!("-j{jobs}"))
+            .arg(target(self.platform).goal);
         let lines = Step::new(self.label.clone(), self.log.clone(), Kind::Build)
             .total(Some(expected.unwrap_or(FIRST_GUESS)))
             .run(ui, command)?;

@@ -11,6 +11,7 @@ use crate::bench::pin::GuestPin;
 use crate::build::{Plan, Profile};
 use crate::demo::guest::GuestDemo;
 use crate::fail::EXIT_STATUSES;
+use crate::runner::machine::Platform;
 use crate::sandbox::Sandbox;
 
 #[derive(Debug, Parser)]
@@ -51,16 +52,20 @@ pub enum Verb {
     /// Build the kernel; the last line on stdout is the path of the image
     #[command(
         after_help = "Examples:\n  cargo klab build\n  cargo klab build --profile debug\n  \
+        cargo klab build --machine qemu\n  \
         linux=$(cargo klab build | tail -n 1)"
     )]
     Build(BuildArgs),
     /// Boot a guest and get a shell in it
     #[command(after_help = "Examples:\n  cargo klab boot\n  \
-        cargo klab boot --disk 2G --disk 500M --profile debug")]
+        cargo klab boot --disk 2G --disk 500M --profile debug\n  \
+        cargo klab boot --machine qemu")]
     Boot(GuestArgs),
     /// Run one command in a guest; returns its exit status
     #[command(after_help = "Examples:\n  cargo klab run -- uname -a\n  \
-        cargo klab run --disk 1G -- sh -c 'mkfs.xfs /dev/ubda && mount /dev/ubda /mnt && df /mnt'")]
+        cargo klab run --disk 1G -- sh -c 'mkfs.xfs /dev/ubda && mount /dev/ubda /mnt && df /mnt'\n  \
+        cargo klab run --machine qemu -- sh -c 'mkfs.xfs /dev/pmem0 && \\\n    \
+        mount -o dax=always /dev/pmem0 /mnt'")]
     Run(RunArgs),
     /// Snapshot a live filesystem into a file on that same filesystem, and show that it held
     #[command(
@@ -72,6 +77,7 @@ pub enum Verb {
     #[command(
         after_help = "Examples:\n  cargo klab test\n  cargo klab test --fs xfs\n  \
         cargo klab test --profile debug --filter generic/92\n  \
+        cargo klab test --machine qemu --filter generic/928   # files on persistent memory\n  \
         cargo klab test --stock                # the bugs of the kernel without the series, on both\n  \
         cargo klab test --suite fstests --fstests ~/xfstests-dev\n  \
         cargo klab test --fstests ~/xfstests-dev --group swap   # upstream's own tests\n  \
@@ -139,10 +145,10 @@ impl Internal {
 pub struct GuestArgs {
     #[command(flatten)]
     pub source: Source,
-    /// Boot this User Mode Linux kernel instead of building one
+    /// Boot this kernel instead of building one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["stock", "kdir", "profile"])]
     pub kernel: Option<PathBuf>,
-    /// Add an empty virtual disk (/dev/ubda, /dev/ubdb and so on); may be repeated
+    /// Add an empty virtual disk (/dev/ubda, /dev/ubdb and so on; with QEMU /dev/vda); may be repeated
     #[arg(long, value_name = "SIZE", value_parser = disk)]
     pub disk: Vec<u64>,
     /// Memory of the guest, 128M or more
@@ -189,7 +195,7 @@ pub enum Group {
 pub struct TestArgs {
     #[command(flatten)]
     pub source: Source,
-    /// Test this User Mode Linux kernel instead of building one; tell with `--profile` how it was
+    /// Test this kernel instead of building one; tell with `--profile` how it was
     /// configured: debug and leaks kernels get three times as long
     #[arg(long, value_name = "FILE", conflicts_with = "kdir")]
     pub kernel: Option<PathBuf>,
@@ -197,7 +203,7 @@ pub struct TestArgs {
     #[arg(long, value_name = "FILE", requires = "stock", conflicts_with = "kdir")]
     pub stock_kernel: Option<PathBuf>,
     /// With --stock: write the table into README.md as well
-    #[arg(long, requires = "stock", conflicts_with_all = ["fs", "filter"])]
+    #[arg(long, requires = "stock", conflicts_with_all = ["fs", "filter", "machine"])]
     pub update_readme: bool,
     /// Only these groups; may be repeated
     #[arg(long, value_enum)]
@@ -414,6 +420,7 @@ pub struct Patched {
 impl Patched {
     pub fn plan(&self) -> Plan {
         Plan {
+            platform: Platform::Uml,
             profile: self.profile,
             stock: false,
             kdir: self.kdir.clone(),
@@ -429,12 +436,23 @@ pub struct Source {
     /// The kernel without the series; `test` compares it with the patched one
     #[arg(long)]
     pub stock: bool,
+    /// What the kernel is for, and guests are run by; QEMU is installed when it is asked for
+    #[arg(long, value_enum, default_value_t)]
+    pub machine: Platform,
 }
 
 impl Source {
     pub fn plan(&self) -> Plan {
         Plan {
             stock: self.stock,
+            ..self.patched_plan()
+        }
+    }
+
+    /// The kernel with the series that one without it is compared with.
+    pub fn patched_plan(&self) -> Plan {
+        Plan {
+            platform: self.machine,
             ..self.patched.plan()
         }
     }
@@ -606,6 +624,25 @@ mod tests {
             assert!(parse(&format!("klab {verb} --stock")).is_err(), "{verb}");
         }
         assert!(parse("klab build --stock --profile debug").is_ok());
+    }
+
+    #[test]
+    fn guests_of_user_mode_linux_are_the_usual_ones() {
+        let machine = |words: &str| match parse(words).unwrap().verb {
+            Verb::Build(args) => args.source.plan().platform,
+            verb => panic!("{verb:?}"),
+        };
+        assert_eq!(machine("klab build"), Platform::Uml);
+        assert_eq!(machine("klab build --machine qemu --stock"), Platform::Qemu);
+        // The table is of one of them, and does not say which.
+        assert!(parse("klab test --stock --update-readme --machine qemu").is_err());
+        // What is measured is measured with one of them.
+        for verb in ["demo", "bench cow", "bench pin"] {
+            assert!(
+                parse(&format!("klab {verb} --machine qemu")).is_err(),
+                "{verb}"
+            );
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::cache::Cache;
 use crate::fail::{Failure, Kind};
-use crate::runner::uml::MOST_DISKS;
+use crate::runner::machine::{MOST_DISKS, Platform};
 use crate::{project, sandbox, setup::machine};
 
 /// What a verb is going to ask of the machine.
@@ -19,6 +19,7 @@ pub struct Guests<'a> {
     results: &'a Path,
     memory_mib: u64,
     at_once: u64,
+    platform: Platform,
     /// Kernels that are given, not built: the option that names each, and the file.
     kernels: Vec<(&'a str, &'a Path)>,
     /// Folders that guests read, likewise.
@@ -37,6 +38,7 @@ impl<'a> Guests<'a> {
             results,
             memory_mib,
             at_once: 1,
+            platform: Platform::Uml,
             kernels: Vec::new(),
             folders: Vec::new(),
             disks: 0,
@@ -46,6 +48,11 @@ impl<'a> Guests<'a> {
 
     pub fn at_once(mut self, count: usize) -> Self {
         self.at_once = count as u64;
+        self
+    }
+
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.platform = platform;
         self
     }
 
@@ -87,7 +94,7 @@ impl<'a> Guests<'a> {
         for (option, kernel) in &self.kernels {
             visible(option, kernel)?;
             fits_kernel_line(option, kernel)?;
-            executable(option, kernel)?;
+            bootable(option, kernel, self.platform)?;
         }
         for (what, folder) in &self.folders {
             visible(what, folder)?;
@@ -156,24 +163,19 @@ fn real(path: &Path) -> Result<PathBuf> {
     Ok(whole)
 }
 
-/// A kernel for User Mode Linux is a program.
-fn executable(option: &str, kernel: &Path) -> Result<()> {
+/// Refuses files that are no kernel of the platform.
+fn bootable(option: &str, kernel: &Path, platform: Platform) -> Result<()> {
     let told = (|| -> std::io::Result<Option<&str>> {
         let mut head = Vec::new();
         let mode = kernel.metadata()?.permissions().mode();
         std::fs::File::open(kernel)?
-            .take(20)
+            .take(HEAD)
             .read_to_end(&mut head)?;
-        // Class and machine of elf(5): 64 bits, x86-64.
-        let right = head.len() == 20
-            && head.starts_with(b"\x7fELF\x02")
-            && u16::from_le_bytes([head[18], head[19]]) == 62;
-        Ok(if !right {
-            Some("is not an x86-64 executable")
-        } else if mode & 0o111 == 0 {
-            Some("is not executable")
-        } else {
-            None
+        Ok(match platform {
+            Platform::Uml if !is_elf(&head) => Some("is not an x86-64 executable"),
+            Platform::Uml if mode & 0o111 == 0 => Some("is not executable"),
+            Platform::Qemu if !is_boot_image(&head) => Some("is not a kernel for x86"),
+            _ => None,
         })
     })();
     let why = match told {
@@ -181,11 +183,28 @@ fn executable(option: &str, kernel: &Path) -> Result<()> {
         Ok(Some(why)) => why.to_owned(),
         Err(error) => format!("cannot be read: {error}"),
     };
+    let hint = match platform {
+        Platform::Uml => "it is the file `linux` that make ARCH=um leaves at the top of the tree",
+        Platform::Qemu => "it is the file arch/x86/boot/bzImage of the tree",
+    };
     Err(
         Failure::new(Kind::Usage, format!("{option} {} {why}", kernel.display()))
-            .hint("it is the file `linux` that make ARCH=um leaves at the top of the tree")
+            .hint(hint)
             .into(),
     )
+}
+
+/// As much of a kernel as tells what it is.
+const HEAD: u64 = 0x206;
+
+/// A kernel for User Mode Linux is a program: class and machine of elf(5), 64 bits, x86-64.
+fn is_elf(head: &[u8]) -> bool {
+    head.starts_with(b"\x7fELF\x02") && head.get(18..20) == Some(&62_u16.to_le_bytes())
+}
+
+/// The mark of the kernel's boot protocol for x86.
+fn is_boot_image(head: &[u8]) -> bool {
+    head.get(0x202..) == Some(b"HdrS")
 }
 
 #[cfg(test)]
@@ -222,13 +241,25 @@ mod tests {
     fn a_kernel_is_a_program() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("linux");
-        assert!(refused(executable("--kernel", &file)));
-        assert!(refused(executable("--kernel", folder.path())));
+        let check = |file: &Path| bootable("--kernel", file, Platform::Uml);
+        assert!(refused(check(&file)));
+        assert!(refused(check(folder.path())));
         std::fs::write(&file, "#!/bin/sh\n# long enough to be read\n").unwrap();
-        assert!(refused(executable("--kernel", &file)));
+        assert!(refused(check(&file)));
         std::fs::copy("/proc/self/exe", &file).unwrap();
-        executable("--kernel", &file).unwrap();
+        check(&file).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(refused(executable("--kernel", &file)));
+        assert!(refused(check(&file)));
+    }
+
+    #[test]
+    fn a_kernel_for_a_pc_is_none_for_user_mode_linux() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bzImage");
+        std::fs::write(&file, [&[0; 0x202], b"HdrS....".as_slice()].concat()).unwrap();
+        bootable("--kernel", &file, Platform::Qemu).unwrap();
+        assert!(refused(bootable("--kernel", &file, Platform::Uml)));
+        std::fs::copy("/proc/self/exe", &file).unwrap();
+        assert!(refused(bootable("--kernel", &file, Platform::Qemu)));
     }
 }

@@ -6,7 +6,6 @@
 //! them, arranges the mounts, gives up its rights and starts the guest.
 
 use std::ffi::CString;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -42,6 +41,9 @@ pub struct Sandbox {
     /// Folders that stay writable
     #[arg(long)]
     pub writable: Vec<PathBuf>,
+    /// Leave the processor's help for virtual machines
+    #[arg(long)]
+    pub kvm: bool,
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
 }
@@ -57,6 +59,9 @@ impl Sandbox {
         command.arg(verb);
         for folder in &self.writable {
             command.arg("--writable").arg(folder);
+        }
+        if self.kvm {
+            command.arg("--kvm");
         }
         command.arg("--").args(&self.command);
         command
@@ -88,12 +93,10 @@ impl Sandbox {
             .env("HOME", "/dev/shm")
             .env("TMPDIR", "/dev/shm");
         die_with_parent(&mut command);
-        let null = std::fs::File::open("/dev/null")?;
-        let null_fd = null.as_raw_fd();
         // SAFETY: only system calls that are safe between fork and exec.
         unsafe {
             command.pre_exec(move || {
-                move_descriptors(null_fd)?;
+                move_descriptors()?;
                 drop_rights()
             });
         }
@@ -124,7 +127,7 @@ impl Sandbox {
         let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("proc", "/proc", "proc", strict | MountFlags::RDONLY, None)
             .context("cannot mount proc")?;
-        private_devices()
+        private_devices(self.kvm)
     }
 }
 
@@ -132,6 +135,7 @@ impl Sandbox {
 pub fn probe() -> Result<()> {
     let sandbox = Sandbox {
         writable: Vec::new(),
+        kvm: false,
         command: vec!["true".into()],
     };
     let output = capture(&mut sandbox.command(&std::env::current_exe()?), None)?;
@@ -152,7 +156,7 @@ pub fn probe() -> Result<()> {
 }
 
 /// Device nodes open devices whatever the mount says: so none of the host's disks is there.
-fn private_devices() -> Result<()> {
+fn private_devices(kvm: bool) -> Result<()> {
     let options = CString::new("mode=755").context("options")?;
     mount(
         "dev",
@@ -162,7 +166,7 @@ fn private_devices() -> Result<()> {
         options.as_c_str(),
     )
     .context("cannot mount a private /dev")?;
-    let nodes = [
+    let mut nodes = vec![
         ("null", 1, 3),
         ("zero", 1, 5),
         ("full", 1, 7),
@@ -172,6 +176,7 @@ fn private_devices() -> Result<()> {
         // Seen by the guest only, as its own console.
         ("console", 5, 1),
     ];
+    nodes.extend(kvm.then_some(("kvm", 10, 232)));
     for (name, major, minor) in nodes {
         let path = Path::new("/dev").join(name);
         let mode = Mode::from_raw_mode(0o666);
@@ -226,14 +231,21 @@ fn set_attributes(path: &Path, flags: i32, set: u64, clear: u64) -> Result<()> {
 }
 
 /// The kernel's messages take stdout and stderr; the command's console gets its own descriptors.
-fn move_descriptors(null: i32) -> std::io::Result<()> {
-    for (from, to) in [(0, COMMAND_INPUT), (1, COMMAND_OUTPUT), (2, 1), (null, 0)] {
+fn move_descriptors() -> std::io::Result<()> {
+    let move_to = |from: i32, to: i32| {
         // SAFETY: dup2 of integers; a bad one is an error.
         if unsafe { libc::dup2(from, to) } < 0 {
             return Err(std::io::Error::last_os_error());
         }
+        Ok(())
+    };
+    for (from, to) in [(0, COMMAND_INPUT), (1, COMMAND_OUTPUT), (2, 1)] {
+        move_to(from, to)?;
     }
-    Ok(())
+    // Opened last: an earlier one could have had the number of a console.
+    // SAFETY: the path is a string that lives for ever.
+    let null = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    move_to(null, 0)
 }
 
 fn drop_rights() -> std::io::Result<()> {

@@ -30,6 +30,8 @@ use crate::preflight::Guests;
 use crate::programs::Programs;
 use crate::project;
 use crate::results::Results;
+use crate::runner::machine::{Platform, Runner};
+use crate::runner::qemu::Qemu;
 use crate::runner::uml::Uml;
 use crate::series::store::Store;
 use crate::series::{check, import, tree};
@@ -191,6 +193,9 @@ fn build_kernel(args: &BuildArgs, ui: &Ui) -> Result<i32> {
 
 /// The kernel to boot: one that is given, or one that is built now.
 fn kernel_of(cache: &Cache, plan: &Plan, given: Option<&Path>, ui: &Ui) -> Result<PathBuf> {
+    if plan.platform == Platform::Qemu {
+        setup::ensure::qemu(cache, ui)?;
+    }
     if let Some(file) = given {
         setup::ensure::guest_tools(cache, ui)?;
         return Ok(file.canonicalize()?);
@@ -198,11 +203,28 @@ fn kernel_of(cache: &Cache, plan: &Plan, given: Option<&Path>, ui: &Ui) -> Resul
     Ok(build::build(cache, &store()?, plan, ui)?.image)
 }
 
+/// What runs the guests.
+fn runner_of(platform: Platform, programs: &Programs) -> Box<dyn Runner> {
+    let klab = programs.klab();
+    match platform {
+        Platform::Uml => Box::new(Uml::new(klab)),
+        Platform::Qemu => Box::new(Qemu::new(klab)),
+    }
+}
+
 /// Where the results of a verb go, unless the user says.
 fn results_of(verb: &str, given: Option<&Path>) -> Result<PathBuf> {
+    results_on(Platform::Uml, verb, given)
+}
+
+/// Each platform has a folder of its own.
+fn results_on(platform: Platform, verb: &str, given: Option<&Path>) -> Result<PathBuf> {
     Ok(match given {
         Some(folder) => folder.to_owned(),
-        None => project::root()?.join("target/klab").join(verb),
+        None => {
+            let name = format!("{verb}{}", platform.suffix());
+            project::root()?.join("target/klab").join(name)
+        }
     })
 }
 
@@ -214,11 +236,13 @@ fn spec_of(
     command: Vec<String>,
     ui: &Ui,
 ) -> Result<(Spec, Results)> {
-    let results = results_of(verb, args.results.as_deref())?;
+    let platform = args.source.machine;
+    let results = results_on(platform, verb, args.results.as_deref())?;
     let folder = std::env::current_dir()?;
     // Nobody knows how much of the disks will be filled.
     let filled = args.disk.iter().sum::<u64>().min(1 << 30);
     Guests::new(cache, &results, args.memory >> 20)?
+        .platform(platform)
         .kernel("--kernel", args.kernel.as_deref())
         .folder("the current folder", Some(&folder))
         .disks(args.disk.len(), filled)
@@ -267,20 +291,21 @@ fn boot(args: GuestArgs, ui: &Ui) -> Result<i32> {
         spec.results.display()
     ));
     let programs = Programs::keep(&cache)?;
-    let uml = Uml::new(programs.klab());
-    session::run(&cache, &uml, &spec, &mut session::Silent)?.into_status()
+    let runner = runner_of(args.source.machine, &programs);
+    session::run(&cache, &*runner, &spec, &mut session::Silent)?.into_status()
 }
 
 fn run(args: RunArgs, ui: &Ui) -> Result<i32> {
     let cache = Cache::locate()?;
+    let platform = args.guest.source.machine;
     let (spec, _results) = spec_of(&cache, &args.guest, "run", args.command, ui)?;
     let spec = Spec {
         silence: silence(args.timeout),
         ..spec
     };
     let programs = Programs::keep(&cache)?;
-    let uml = Uml::new(programs.klab());
-    session::run(&cache, &uml, &spec, &mut session::PassOn)?.into_status()
+    let runner = runner_of(platform, &programs);
+    session::run(&cache, &*runner, &spec, &mut session::PassOn)?.into_status()
 }
 
 /// How long a guest may say nothing; for ever if no time is given.
@@ -289,7 +314,7 @@ fn silence(seconds: u64) -> Option<Duration> {
 }
 
 /// Which suites beside those of the host are asked for.
-fn suites(args: &TestArgs) -> Vec<Suite> {
+fn suites(args: &TestArgs) -> Result<Vec<Suite>> {
     let all = args.suite.is_empty() && args.group.is_empty();
     let wanted = |group| all || args.suite.contains(&group);
     let mut suites = Vec::new();
@@ -306,10 +331,21 @@ fn suites(args: &TestArgs) -> Vec<Suite> {
     if wanted(Group::Kunit) {
         suites.push(Suite::Kunit);
     }
-    if wanted(Group::Isolation) {
-        suites.push(Suite::Isolation);
+    // It tries what a mount of the host's files in User Mode Linux would let through. The sandbox that
+    // holds is that of all guests.
+    if args.source.machine == Platform::Uml {
+        if wanted(Group::Isolation) {
+            suites.push(Suite::Isolation);
+        }
+    } else if args.suite.contains(&Group::Isolation) {
+        return Err(Failure::new(
+            Kind::Usage,
+            "--suite isolation tests the sandbox with User Mode Linux",
+        )
+        .hint("leave out --machine")
+        .into());
     }
-    suites
+    Ok(suites)
 }
 
 fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
@@ -317,12 +353,12 @@ fn test(args: TestArgs, ui: &Ui) -> Result<i32> {
     if args.source.stock {
         return compare_with_stock(&cache, args, ui);
     }
-    let suites = suites(&args);
+    let suites = suites(&args)?;
     let (results, checkout) = test_preflight(&cache, &args, "test", &suites)?;
     let kernel = kernel_of(&cache, &args.source.plan(), args.kernel.as_deref(), ui)?;
     let programs = Programs::keep(&cache)?;
-    let uml = Uml::new(programs.klab());
-    let lab = lab(&cache, &uml, &args, kernel, &results, checkout, ui)?;
+    let runner = runner_of(args.source.machine, &programs);
+    let lab = lab(&cache, &*runner, &args, kernel, &results, checkout, ui)?;
     let board = Board::new(ui, args.json);
     if args.suite.contains(&Group::Host) || (args.suite.is_empty() && args.group.is_empty()) {
         suite::run_host(&lab, &board);
@@ -368,7 +404,8 @@ fn test_preflight(
         let ours = project::root()?.join("xfstests");
         upstream::require(checkout, &ours, &filesystems(&args.fs), &args.group)?;
     }
-    let folder = results_of(verb, args.results.as_deref())?;
+    let platform = args.source.machine;
+    let folder = results_on(platform, verb, args.results.as_deref())?;
     let guests = suites.iter().filter(|suite| suite.is_guest()).count();
     let filled = if suites.iter().any(|suite| suite.is_of_filesystems()) {
         suite::FILLED
@@ -376,6 +413,7 @@ fn test_preflight(
         0
     };
     Guests::new(cache, &folder, suite::MEMORY_MIB)?
+        .platform(platform)
         .at_once(guests.min(suite::GUESTS))
         .kernel("--kernel", args.kernel.as_deref())
         .kernel("--stock-kernel", args.stock_kernel.as_deref())
@@ -389,7 +427,7 @@ fn test_preflight(
 
 fn lab<'a>(
     cache: &'a Cache,
-    runner: &'a Uml,
+    runner: &'a dyn Runner,
     args: &TestArgs,
     kernel: PathBuf,
     results: &Results,
@@ -408,7 +446,7 @@ fn lab<'a>(
         environment: args.env.iter().cloned().collect(),
         checkout,
         groups: args.group.clone(),
-        patience: patience(args.source.patched.profile),
+        patience: patience(args.source.patched.profile) * runner.slowness(),
     })
 }
 
@@ -432,12 +470,12 @@ fn compare_with_stock(cache: &Cache, args: TestArgs, ui: &Ui) -> Result<i32> {
     let suites: Vec<Suite> = filesystems.iter().copied().map(Suite::Filesystem).collect();
     let (results, checkout) = test_preflight(cache, &args, "stock", &suites)?;
     let stock = kernel_of(cache, &args.source.plan(), args.stock_kernel.as_deref(), ui)?;
-    let patched = args.source.patched.plan();
+    let patched = args.source.patched_plan();
     let kernel = kernel_of(cache, &patched, args.kernel.as_deref(), ui)?;
     let programs = Programs::keep(cache)?;
-    let uml = Uml::new(programs.klab());
+    let runner = runner_of(args.source.machine, &programs);
     let plan = stock::Plan {
-        lab: lab(cache, &uml, &args, kernel, &results, checkout, ui)?,
+        lab: lab(cache, &*runner, &args, kernel, &results, checkout, ui)?,
         stock,
         release: store()?.base()?,
         filesystems,
@@ -818,6 +856,30 @@ mod tests {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
             assert_eq!(goes_on(&cli.verb), wanted, "{line}");
         }
+    }
+
+    fn suites_of(line: &str) -> Result<Vec<Suite>> {
+        match Cli::try_parse_from(line.split(' ')).unwrap().verb {
+            Verb::Test(args) => suites(&args),
+            verb => panic!("{verb:?}"),
+        }
+    }
+
+    #[test]
+    fn what_only_user_mode_linux_lets_through_is_tried_there() {
+        let on_uml = suites_of("klab test").unwrap();
+        let on_qemu = suites_of("klab test --machine qemu").unwrap();
+        let left_out = on_uml.iter().filter(|suite| !on_qemu.contains(suite));
+        assert_eq!(left_out.collect::<Vec<_>>(), [&Suite::Isolation]);
+        let refused = suites_of("klab test --machine qemu --suite isolation").unwrap_err();
+        assert_eq!(crate::fail::status_of(&refused), Kind::Usage as i32);
+    }
+
+    #[test]
+    fn platforms_do_not_share_their_results() {
+        let of = |platform| results_on(platform, "test", None).unwrap();
+        assert_ne!(of(Platform::Uml), of(Platform::Qemu));
+        assert_eq!(of(Platform::Uml), results_of("test", None).unwrap());
     }
 
     #[test]

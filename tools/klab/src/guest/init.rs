@@ -16,7 +16,6 @@ use crate::fail::Kind;
 use crate::paths::text;
 
 const NEW_ROOT: &str = "/mnt/root";
-const CONSOLE: &str = "/dev/tty1";
 
 /// The verb that starts it.
 pub const VERB: &str = "guest-init";
@@ -87,12 +86,12 @@ fn say(text: &str) {
 }
 
 fn attach(kind: &str, place: &str, options: Option<&str>) -> Result<()> {
-    attach_with(kind, place, options, MountFlags::empty())
+    attach_from(kind, kind, place, options)
 }
 
-fn attach_with(kind: &str, place: &str, options: Option<&str>, flags: MountFlags) -> Result<()> {
+fn attach_from(source: &str, kind: &str, place: &str, options: Option<&str>) -> Result<()> {
     let text = options.map(CString::new).transpose()?;
-    mount(kind, place, kind, flags, text.as_deref())
+    mount(source, place, kind, MountFlags::empty(), text.as_deref())
         .with_context(|| format!("cannot mount {kind} on {place}"))
 }
 
@@ -137,14 +136,19 @@ fn prepare(job: &Job) -> Result<()> {
         }
     }
     std::fs::create_dir_all(&job.results)?;
-    let place = text(&job.results)?;
-    attach("hostfs", place, Some(place))?;
+    let share = &job.share;
+    attach_from(
+        &share.source,
+        &share.kind,
+        text(&job.results)?,
+        Some(&share.options),
+    )?;
     rustix::system::sethostname(b"guest").context("cannot set the host name")?;
     Ok(())
 }
 
 fn run(job: &Job) -> Result<Ending> {
-    let console = console(job.interactive)?;
+    let console = console(&job.console, job.interactive)?;
     let input = if job.interactive {
         console.try_clone()?
     } else {
@@ -222,8 +226,12 @@ fn not_run(program: &str, folder: &Path, error: &std::io::Error) -> Result<Endin
     })
 }
 
-fn console(interactive: bool) -> Result<File> {
-    let console = OpenOptions::new().read(true).write(true).open(CONSOLE)?;
+fn console(path: &str, interactive: bool) -> Result<File> {
+    let console = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("cannot open {path}"))?;
     if !interactive {
         // Bytes as they are: no carriage returns before line feeds.
         let mut settings = tcgetattr(&console)?;

@@ -16,7 +16,19 @@ pub struct Job {
     pub folder: PathBuf,
     /// The writable folder, at the same path in the guest as on the host.
     pub results: PathBuf,
+    /// How to mount it.
+    pub share: Share,
+    /// The terminal of the command.
+    pub console: String,
     pub interactive: bool,
+}
+
+/// A folder of the host, as mount(2) has it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Share {
+    pub kind: String,
+    pub source: String,
+    pub options: String,
 }
 
 /// How the command ended.

@@ -153,6 +153,8 @@ pub fn run(
         environment: spec.environment.clone(),
         folder: spec.folder.clone(),
         results: results.clone(),
+        share: runner.share(&results)?,
+        console: runner.console().to_owned(),
         interactive: spec.interactive,
     };
     let job_file = results.join(JOB);

@@ -1,11 +1,13 @@
 //! A machine that does what a test tells it.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Mutex;
 
 use anyhow::Result;
 
-use super::machine::{Consoles, Machine, Runner, Running};
+use super::machine::{Consoles, Machine, Runner, Running, lettered};
+use crate::guest::job::Share;
 
 /// What the guest does when it is started.
 type Script = dyn Fn(&Machine, &mut dyn Write, &mut dyn Write) + Sync + Send;
@@ -38,6 +40,18 @@ impl Runner for Mock {
             ends: self.ends,
             _output: (!self.ends).then_some(output),
         }))
+    }
+
+    fn console(&self) -> &'static str {
+        "/dev/console"
+    }
+
+    fn share(&self, _: &Path) -> Result<Share> {
+        Ok(Share::default())
+    }
+
+    fn disk(&self, number: usize) -> String {
+        lettered("/dev/sd", number)
     }
 }
 

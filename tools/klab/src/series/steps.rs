@@ -14,8 +14,12 @@ use crate::cache::{Cache, make};
 use crate::exec::read_optional;
 use crate::fail::{Failure, Kind};
 use crate::git::Git;
+use crate::runner::machine::Platform;
 use crate::setup;
 use crate::ui::Ui;
+
+/// The one that builds fastest.
+const PLATFORM: Platform = Platform::Uml;
 
 /// What was built, of what there is.
 #[derive(Debug, serde::Serialize)]
@@ -35,7 +39,7 @@ pub fn build(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Built
     let steps = apply(store, &git, &base.commit)?;
     let folder = cache.trees().join(&name);
     let objects = folder.join(format!("{OBJECTS}{}", Profile::Release.name()));
-    let settings = build::settings(store, true, Profile::Release)?;
+    let settings = build::settings(store, PLATFORM, true, Profile::Release)?;
     let record = cache.trees().join(format!("{name}.built"));
     let known = read_optional(&record)?.unwrap_or_default();
     let known: HashSet<&str> = known.lines().collect();
@@ -63,6 +67,7 @@ pub fn build(cache: &Cache, store: &Store, base: &Base, ui: &Ui) -> Result<Built
             toolchain: &toolchain,
             folder: &folder,
             objects: &objects,
+            platform: PLATFORM,
             label: title.clone(),
             log: cache.log("build-steps"),
         };

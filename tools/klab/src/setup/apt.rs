@@ -372,8 +372,8 @@ pub fn is_downloaded(cache: &Cache, package: &str) -> Result<bool> {
 
 /// Installs packages for the whole machine, with its own configuration.
 pub fn install(cache: &Cache, ui: &Ui, packages: &[&'static str]) -> Result<()> {
-    let offline = "check whether the machine's package archive can be reached, then continue with: \
-                   cargo klab setup";
+    let offline = "check whether the machine's package archive can be reached, and what apt-get says; \
+                   then run this again";
     let mut command = Command::new("apt-get");
     command
         .args(["update", "-o", "Acquire::Retries=2"])
@@ -407,6 +407,8 @@ pub fn install(cache: &Cache, ui: &Ui, packages: &[&'static str]) -> Result<()> 
             "install",
             "-y",
             "--no-install-recommends",
+            // What the machine has stays.
+            "--no-remove",
             "-o",
             "DPkg::Lock::Timeout=300",
         ])

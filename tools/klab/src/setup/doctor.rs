@@ -5,6 +5,8 @@ use serde::Serialize;
 
 use super::{apt, base, bindgen, machine, rust_src};
 use crate::cache::{Cache, free_space};
+use crate::exec::find_program;
+use crate::runner::qemu;
 use crate::sandbox;
 use crate::ui::bytes;
 
@@ -38,6 +40,7 @@ pub fn examine(cache: &Cache) -> Vec<Finding> {
         finding("packages", packages(), setup),
         finding("rustc", machine::rustc_version(), none),
         finding("Rust library source", there(rust_src::find(cache)), setup),
+        finding("QEMU", Ok(qemu()), none),
         finding("bindgen", there(bindgen::find(cache)), setup),
         finding("kernel source", kernel(cache), setup),
         finding("disk", disk(cache), none),
@@ -97,6 +100,15 @@ fn packages() -> Result<String> {
     let missing = machine::missing_packages(&machine::PACKAGES)?;
     anyhow::ensure!(missing.is_empty(), "not installed: {}", missing.join(" "));
     Ok(format!("all {} installed", machine::PACKAGES.len()))
+}
+
+/// Nothing needs it until a guest is to be a virtual machine.
+fn qemu() -> String {
+    match (find_program(qemu::PROGRAM), qemu::has_kvm()) {
+        (None, _) => "not installed; --machine qemu does it".into(),
+        (Some(path), true) => format!("{}, with KVM", path.display()),
+        (Some(path), false) => format!("{}, without KVM: guests are slow", path.display()),
+    }
 }
 
 fn there(found: Result<Option<std::path::PathBuf>>) -> Result<String> {

@@ -6,7 +6,9 @@ use anyhow::Result;
 
 use super::{apt, base, bindgen, machine, rust_src};
 use crate::cache::Cache;
+use crate::exec::find_program;
 use crate::fail::{Failure, Kind};
+use crate::runner::qemu;
 use crate::ui::Ui;
 
 /// What a kernel build needs from us.
@@ -83,10 +85,22 @@ pub fn ensure(cache: &Cache, ui: &Ui, release: Option<&str>) -> Result<Toolchain
 
 /// Gets what guests and tests use, for a kernel that somebody brings along.
 pub fn guest_tools(cache: &Cache, ui: &Ui) -> Result<()> {
+    packages(cache, ui, &machine::FOR_GUESTS)
+}
+
+/// Gets what runs virtual machines, unless the user has it from elsewhere.
+pub fn qemu(cache: &Cache, ui: &Ui) -> Result<()> {
+    if find_program(qemu::PROGRAM).is_some() {
+        return Ok(());
+    }
+    packages(cache, ui, &machine::FOR_QEMU)
+}
+
+fn packages(cache: &Cache, ui: &Ui, wanted: &[&'static str]) -> Result<()> {
     cache.sweep(ui)?;
     machine::require_x86_64()?;
     machine::require_debian()?;
-    let packages = machine::missing_packages(&machine::FOR_GUESTS)?;
+    let packages = machine::missing_packages(wanted)?;
     if packages.is_empty() {
         return Ok(());
     }

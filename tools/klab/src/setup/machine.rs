@@ -69,6 +69,9 @@ pub const FOR_GUESTS: [&str; 17] = [
     "xfsprogs",
 ];
 
+/// What runs guests that are virtual machines, only installed when one is asked for.
+pub const FOR_QEMU: [&str; 1] = ["qemu-system-x86"];
+
 /// Where Debian's libclang of this version lies.
 pub const LIBCLANG: &str = "/usr/lib/llvm-19/lib";
 

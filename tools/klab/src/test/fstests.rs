@@ -148,14 +148,21 @@ pub fn spec(lab: &Lab<'_>, folder: &str, fs: Filesystem) -> Result<Spec> {
     spec.results = spec.results.canonicalize()?;
     for (name, value) in [
         ("FSTYP", fs.name()),
-        ("TEST_DEV", "/dev/ubda"),
         ("TEST_DIR", "/mnt/test"),
-        ("SCRATCH_DEV", "/dev/ubdb"),
         ("SCRATCH_MNT", "/mnt/scratch"),
-        ("SCRATCH_RTDEV", "/dev/ubdc"),
-        ("LOGWRITES_DEV", "/dev/ubdd"),
     ] {
         spec.environment.insert(name.into(), value.into());
+    }
+    for (number, name) in ["TEST_DEV", "SCRATCH_DEV", "SCRATCH_RTDEV", "LOGWRITES_DEV"]
+        .into_iter()
+        .enumerate()
+    {
+        spec.environment
+            .insert(name.into(), lab.runner.disk(number));
+    }
+    if let Some(device) = lab.runner.persistent_memory() {
+        spec.environment
+            .insert("SCRATCH_DAXDEV".into(), device.into());
     }
     Ok(spec)
 }
@@ -219,10 +226,12 @@ xfs)    mkfs.xfs -q -f "$TEST_DEV" ;;
 esac
 export HOST_OPTIONS=/dev/null
 unset USE_EXTERNAL LOGWRITES_DEV
+scratch=$SCRATCH_DEV
 set +e
 for test; do
-    export USE_EXTERNAL=
+    export USE_EXTERNAL= SCRATCH_DEV=$scratch
     grep -q '^_begin_fstest.*realtime' "tests/$test" && USE_EXTERNAL=yes
+    grep -q '^_begin_fstest.* dax' "tests/$test" && SCRATCH_DEV=${SCRATCH_DAXDEV:-$scratch}
     begin=$(date +%s)
     text=$(./check "$test" 2>&1)
     code=$?
