@@ -425,6 +425,9 @@ static int layout_check(struct file *file, struct layout_context *ctx)
 	/* The file and the page cache of a stacked file are not one inode. */
 	if (!S_ISREG(inode->i_mode))
 		return layout_refuse(ctx, -EINVAL, "is not a regular file");
+	/* Stores to a DAX mapping reach the blocks without asking anybody. */
+	if (IS_DAX(inode))
+		return layout_refuse(ctx, -EINVAL, "uses direct access (DAX)");
 	if (mapping->host != inode || !layout_pin_fn(file, ctx))
 		return layout_refuse(ctx, ctx->require & LAYOUT_FOR_SWAP ?
 						-EINVAL : -EOPNOTSUPP,
@@ -446,10 +449,6 @@ static int layout_check(struct file *file, struct layout_context *ctx)
 		return layout_refuse(ctx, -EINVAL, "is encrypted");
 	if (IS_VERITY(inode))
 		return layout_refuse(ctx, -EINVAL, "is a verity file");
-
-	/* Stores to a DAX mapping reach the blocks without asking anybody. */
-	if (IS_DAX(inode))
-		return layout_refuse(ctx, -EINVAL, "uses direct access (DAX)");
 
 	if (i_size_read(inode) < PAGE_SIZE)
 		return layout_refuse(ctx, -EINVAL, "is smaller than a page");
