@@ -399,7 +399,7 @@ static void filter_test_freeze(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, blkfilter_freeze_start(&one.flt));
 	KUNIT_EXPECT_EQ(test, -EBUSY, blkfilter_freeze_start(&one.flt));
 	KUNIT_EXPECT_EQ(test, 0, blkfilter_freeze_wait(&one.flt));
-	KUNIT_EXPECT_EQ(test, 0, blkfilter_drain(&bed->disk->part0, 1));
+	KUNIT_EXPECT_EQ(test, 0, blkfilter_drain(bed->disk->part0));
 	WRITE_ONCE(bed->frozen, true);
 
 	KUNIT_EXPECT_EQ(test, 0, bed_io(bed, REQ_OP_READ));
@@ -444,6 +444,8 @@ static void filter_test_freeze_prepared(struct kunit *test)
 	blkfilter_freeze_prepare(&one.flt);
 	KUNIT_EXPECT_EQ(test, 0, bed_detach(bed, "kunit-one"));
 	blkfilter_freeze_finish(&one.flt);
+	KUNIT_EXPECT_EQ(test, -ENODEV, blkfilter_freeze_start(&one.flt));
+	blkfilter_wait_detached(&one.flt);
 }
 
 /* A write that the disk keeps instead of ending it. */

@@ -164,7 +164,8 @@ EXPORT_SYMBOL_GPL(blkfilter_release);
  * Both need to know who is inside.  That is counted on each processor by itself
  * otherwise, and to add it up takes an RCU grace period each time.  It passes
  * from here on, while everybody goes on, and the caller freezes the filesystem.
- * To be ended by blkfilter_freeze_finish().  Does not wait for it.
+ * To be ended by blkfilter_freeze_finish().  Waits only if somebody else has
+ * just begun with the same disk.
  *
  * If the filter is detached meanwhile, the caller must have kept the device.
  */
@@ -265,6 +266,18 @@ int blkfilter_freeze_wait_submitters(struct blkfilter *flt)
 EXPORT_SYMBOL_GPL(blkfilter_freeze_wait_submitters);
 
 /**
+ * blkfilter_wait_detached - wait until no submitter is in a filter that goes
+ * @flt: filter that cannot be frozen any more, because it is being detached
+ *
+ * What has passed may be under way still.
+ */
+void blkfilter_wait_detached(struct blkfilter *flt)
+{
+	wait_event(blkfilter_wait, percpu_ref_is_zero(&flt->ref));
+}
+EXPORT_SYMBOL_GPL(blkfilter_wait_detached);
+
+/**
  * blkfilter_is_detached - whether a filter is off its device for good
  * @flt: filter
  *
@@ -303,40 +316,36 @@ void blkfilter_unfreeze(struct blkfilter *flt)
 EXPORT_SYMBOL_GPL(blkfilter_unfreeze);
 
 /**
- * blkfilter_drain - wait for the requests that devices are working on
- * @bdevs: block devices, none of which is stacked on another one
- * @count: how many
+ * blkfilter_drain - wait for the requests that a device is working on
+ * @bdev: block device
  *
- * With their filters frozen, no modification is in flight afterwards.  All are
- * waited for at once: unless it was prepared for, each wait takes an RCU grace
- * period.  One that is done goes on with reads while others are waited for.
+ * With its filter frozen, no modification is in flight afterwards.  Unless it
+ * was prepared for, that takes an RCU grace period.
+ *
+ * Nothing at all gets into the queue meanwhile, reads neither, of whatever
+ * partition.  What the device is working on may be waiting for I/O to another
+ * one, so that no two must be drained at once.
  *
  * A loop device completes nothing while the filesystem of its file is frozen,
  * which the caller may have done.  Hence the limit.
  *
- * Return: 0, or -ETIMEDOUT if one takes half a minute.
+ * Return: 0, or -ETIMEDOUT if it takes half a minute.
  */
-int blkfilter_drain(struct block_device **bdevs, unsigned int count)
+int blkfilter_drain(struct block_device *bdev)
 {
-	unsigned int memflags = memalloc_noio_save();
-	struct request_queue *q;
-	unsigned int i;
+	struct request_queue *q = bdev_get_queue(bdev);
+	unsigned int memflags;
 	int ret = 0;
 
-	/* Not for lockdep: nothing is done while they are frozen. */
-	for (i = 0; i < count; i++) {
-		q = bdev_get_queue(bdevs[i]);
-		if (queue_is_mq(q))
-			blk_freeze_queue_start_non_owner(q);
-	}
-	for (i = 0; i < count; i++) {
-		q = bdev_get_queue(bdevs[i]);
-		if (!queue_is_mq(q))
-			continue;
-		if (!ret && !blk_mq_freeze_queue_wait_timeout(q, 30 * HZ))
-			ret = -ETIMEDOUT;
-		blk_mq_unfreeze_queue_non_owner(q);
-	}
+	if (!queue_is_mq(q))
+		return 0;
+
+	memflags = memalloc_noio_save();
+	/* Not for lockdep: nothing is done while it is frozen. */
+	blk_freeze_queue_start_non_owner(q);
+	if (!blk_mq_freeze_queue_wait_timeout(q, 30 * HZ))
+		ret = -ETIMEDOUT;
+	blk_mq_unfreeze_queue_non_owner(q);
 	memalloc_noio_restore(memflags);
 	return ret;
 }
@@ -777,9 +786,10 @@ int blkfilter_ioctl_ctl(struct block_device *bdev,
 	/* Without the lock: access to user memory can take any time. */
 	ret = ops->ctl(flt, arg.cmd, u64_to_user_ptr(arg.opt), &arg.optlen);
 	ops->put(flt);
+	module_put(owner);
+	/* The last thing that is done with the module. */
 	if (atomic_dec_and_test(&ops->commands))
 		wake_up_all(&blkfilter_wait);
-	module_put(owner);
 	if (ret < 0)
 		return ret;
 

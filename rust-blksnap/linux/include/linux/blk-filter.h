@@ -102,7 +102,8 @@ int blkfilter_freeze_start(struct blkfilter *flt);
 int blkfilter_freeze_wait(struct blkfilter *flt);
 int blkfilter_freeze_wait_submitters(struct blkfilter *flt);
 void blkfilter_unfreeze(struct blkfilter *flt);
-int blkfilter_drain(struct block_device **bdevs, unsigned int count);
+void blkfilter_wait_detached(struct blkfilter *flt);
+int blkfilter_drain(struct block_device *bdev);
 bool blkfilter_is_detached(struct blkfilter *flt);
 
 void blkfilter_submit_below(struct bio *bio);

@@ -31,7 +31,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     str::{CStr, CString},
-    sync::{Arc, Mutex},
+    sync::{aref::ARef, Arc, Mutex},
     uaccess::{UserPtr, UserSlice},
     uuid::Uuid,
     workqueue::{queue_flags, OwnedQueue},
@@ -42,6 +42,8 @@ pub(crate) struct Taken {
     device: Arc<Device>,
     pub(crate) cow: Arc<Cow>,
     disk: Option<BioDisk<Cow>>,
+    /// The device, open: drivers take apart what nobody has open, whatever they are working on.
+    _open: ARef<File>,
     /// Last, to be given back when nothing uses it any more.
     _queue: CopyQueue,
 }
@@ -366,6 +368,7 @@ impl Snapshots {
                     device: device.clone(),
                     cow: Cow::new(device.bdev(), storage, hidden, &sizes, &queue.queue)?,
                     disk: None,
+                    _open: device.bdev().open()?,
                     _queue: queue,
                 },
                 GFP_KERNEL,
@@ -429,7 +432,9 @@ impl Snapshots {
             for filter in freezing.drain_all() {
                 frozen.push(filter.wait()?, GFP_KERNEL)?;
             }
-            filter::drain(&bdevs[level])?;
+            for bdev in &bdevs[level] {
+                filter::drain(bdev)?;
+            }
         }
         for (filter, member) in frozen.iter_mut().zip(&members) {
             if member.device.bdev().sectors() != member.cow.sectors {
@@ -633,10 +638,7 @@ impl Taken {
 /// Removes the images, lets writes go on without copies and waits for those in flight. The devices
 /// stay part of a snapshot that could not be taken.
 fn release(mut taken: KVec<Taken>, still: Option<Uuid>) {
-    let mut prepared = KVec::new();
     for member in taken.iter_mut() {
-        // Without memory for it, it takes longer.
-        let _ = prepared.push(member.device.prepare_freeze(), GFP_KERNEL);
         member.disk = None;
     }
     for member in taken {
@@ -645,8 +647,8 @@ fn release(mut taken: KVec<Taken>, still: Option<Uuid>) {
         let frozen = member.device.freeze();
         match frozen.and_then(Freezing::wait_for_submitters) {
             Ok(mut frozen) => frozen.state().cow = None,
-            // It has gone.
-            Err(e) if e == ENODEV => {}
+            // It goes, or has gone.
+            Err(e) if e == ENODEV => member.device.wait_detached(),
             // It stays, closed, which lets all writes pass, until another one takes its place.
             Err(e) => pr_warn!("a filter could not be frozen: {e:?}\n"),
         }

@@ -66,8 +66,10 @@ struct Changes {
     map: Arc<ChangeMap>,
     /// What the map was when the last snapshot was taken. This is what user space gets to see.
     taken: Taken,
-    /// Maps for a device whose size has changed.
-    next: Option<[Arc<ChangeMap>; 2]>,
+    /// Which disk all that is about.
+    disk: u64,
+    /// Maps for a device whose size has changed, or that is another one now.
+    next: Option<(u64, [Arc<ChangeMap>; 2])>,
 }
 
 /// A map that does not change any more.
@@ -101,11 +103,14 @@ pub(crate) struct Tracker {
 impl Tracker {
     /// Makes what [`begin_period`](Self::begin_period) will need.
     pub(crate) fn prepare(&self, bdev: &BlockDevice) -> Result {
-        let sectors = bdev.sectors();
-        let same = self.changes.lock().map.sectors() == sectors;
+        let (sectors, disk) = (bdev.sectors(), bdev.sequence_number());
+        let same = {
+            let changes = self.changes.lock();
+            changes.map.sectors() == sectors && changes.disk == disk
+        };
         let next = match same {
             true => None,
-            false => Some([new_map(sectors)?, new_map(sectors)?]),
+            false => Some((disk, [new_map(sectors)?, new_map(sectors)?])),
         };
         self.changes.lock().next = next;
         Ok(())
@@ -114,8 +119,9 @@ impl Tracker {
     /// Ends a period. Nobody is inside the filter, whose state this is.
     pub(crate) fn begin_period(&self, state: &mut State) {
         let mut changes = self.changes.lock();
-        if let Some([map, taken]) = changes.next.take() {
-            // With maps of another size nothing can be compared.
+        if let Some((disk, [map, taken])) = changes.next.take() {
+            // Nothing can be compared.
+            changes.disk = disk;
             changes.map = map;
             changes.taken.map = taken;
             changes.generation = Uuid::random();
@@ -311,6 +317,7 @@ impl Filter for Tracker {
             number,
             map,
             taken,
+            disk: bdev.sequence_number(),
             next: None,
         };
         let init = try_pin_init!(Self {

@@ -7,8 +7,8 @@
 use crate::{
     bindings,
     block::SECTOR_SIZE,
-    error::{to_result, Result},
-    fs::LocalFile,
+    error::{from_err_ptr, to_result, Result},
+    fs::{File, LocalFile},
     prelude::*,
     sync::{
         aref::{ARef, AlwaysRefCounted},
@@ -54,7 +54,8 @@ impl IoLimits {
 /// All instances are reference-counted through `bd_device`, and each reference comes with one to the
 /// module of the disk's driver. Together they keep the memory of the device and of its disk and
 /// queue, and the driver's operations. They do not keep the device from going away, after which I/O
-/// to it fails.
+/// to it fails. Unless it is open, its driver may take it apart while it does I/O: see
+/// [`open`](Self::open).
 #[repr(transparent)]
 pub struct BlockDevice(Opaque<bindings::block_device>);
 
@@ -220,6 +221,41 @@ impl BlockDevice {
     pub fn has_file(&self, file: &LocalFile) -> bool {
         // SAFETY: By the type invariants the device is valid, and so is the file.
         unsafe { bindings::bdev_has_file(self.as_raw(), file.as_ptr()) }
+    }
+
+    /// Opens the device for reading, by which it stays as it is: a driver may refuse to change what
+    /// is open, or put that off. It can still be pulled out. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if it has gone. Otherwise what the driver says.
+    pub fn open(&self) -> Result<ARef<File>> {
+        // SAFETY: No holder, and so no operations of one.
+        let file = from_err_ptr(unsafe {
+            bindings::bdev_file_open_by_dev(
+                self.dev_t(),
+                bindings::BLK_OPEN_READ,
+                core::ptr::null_mut(),
+                core::ptr::null(),
+            )
+        })
+        .map_err(|e| if e == ENXIO { ENODEV } else { e })?;
+        // SAFETY: The reference is ours, and not in any descriptor table, so that there is no
+        // `fdget_pos` call on it.
+        let file: ARef<File> = unsafe { ARef::from_raw(NonNull::new_unchecked(file.cast())) };
+        match Self::of_file(&file) {
+            Some(bdev) if *bdev == *self => Ok(file),
+            // Another one has its number now.
+            _ => Err(ENODEV),
+        }
+    }
+
+    /// Changes when something else is in the disk's place, such as another medium. Of all disks no
+    /// two have the same one.
+    pub fn sequence_number(&self) -> u64 {
+        // SAFETY: By the type invariants the device and its disk are valid. The C side reads the
+        // field without a lock too.
+        unsafe { core::ptr::addr_of!((*(*self.as_raw()).bd_disk).diskseq).read_volatile() }
     }
 
     /// The block device that a file is.

@@ -10,7 +10,7 @@
 //! let prepared = attached.prepare_freeze();   // So that it takes less time (optional).
 //! let freezing = attached.freeze()?;      // New submitters wait from here on.
 //! let mut frozen = freezing.wait()?;      // Nobody is inside any more.
-//! drain(&[attached.bdev()])?;             // What was let through has completed.
+//! drain(attached.bdev())?;                // What was let through has completed.
 //! *frozen.state() = Some(snapshot);
 //! drop(frozen);                           // Submitters go on, and see the new state.
 //! ```
@@ -155,6 +155,13 @@ impl<F: Filter> Attached<F> {
         Ok(Freezing(self.clone()))
     }
 
+    /// Waits until nobody is inside a filter that [`freeze`](Self::freeze) has refused to freeze with
+    /// [`ENODEV`]: it may be being taken off its device right now.
+    pub fn wait_detached(&self) {
+        // SAFETY: Initialised by the type invariants.
+        unsafe { bindings::blkfilter_wait_detached(self.flt.get()) };
+    }
+
     /// # Safety
     ///
     /// `flt` must be the `flt` of an `Attached<F>` within an `Arc` of which the C side has a reference
@@ -253,21 +260,15 @@ impl<F: Filter> Frozen<F> {
     }
 }
 
-/// Waits for the requests that devices are working on, none of which is stacked on another one. What
-/// their filters have let through before they were frozen has been completed then.
+/// Waits for the requests that a device is working on. What its filter has let through before it was
+/// frozen has been completed then.
 ///
 /// # Errors
 ///
 /// [`ETIMEDOUT`] if that takes too long.
-pub fn drain(devices: &[&BlockDevice]) -> Result {
-    // SAFETY: A reference to a block device is a pointer to the C struct, and C does not write to
-    // the array. The devices stay for the call.
-    to_result(unsafe {
-        bindings::blkfilter_drain(
-            devices.as_ptr().cast_mut().cast(),
-            devices.len().try_into()?,
-        )
-    })
+pub fn drain(bdev: &BlockDevice) -> Result {
+    // SAFETY: By the type invariants the device is valid.
+    to_result(unsafe { bindings::blkfilter_drain(bdev.as_raw()) })
 }
 
 /// The registration of a filter driver.
